@@ -1,0 +1,55 @@
+"""Every error PediScreen raises on purpose.
+
+PediScreenError
+├── Refused              an input we will not work with; carries a `code` for the quarantine and the API
+│   ├── FileRefused          cannot be turned into pixels (empty, truncated, wrong type, hostile, too large)
+│   ├── AdmissionRefused     pixels are fine, but the study may not enter (SOP class, identifiers, dates)
+│   └── AnswerRefused        a label outside the closed answer set, or fields that contradict each other
+├── NotAllowed           the acting user's role does not permit this
+├── NotFound             no such study, image, model ...
+├── Conflict             someone else changed or reviewed this first
+└── ModelUnavailable     the model cannot be loaded; the message says exactly what is missing
+
+A message says what was wrong, the value seen and what to do; for DICOM it names the tag, as in
+"(0028,1051) Window Width must be at least 1, found 0".
+"""
+
+
+class PediScreenError(Exception):
+    """Base of every error raised on purpose; `str(error)` is fit to be shown to a user."""
+
+
+class Refused(PediScreenError):
+    """An input that is not accepted. `code` is stable, short and machine readable, e.g. "truncated"."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class FileRefused(Refused):
+    """A file that cannot be turned into pixels."""
+
+
+class AdmissionRefused(Refused):
+    """A readable image that may not enter the worklist."""
+
+
+class AnswerRefused(Refused):
+    """A label outside its closed set, or one whose fields contradict each other."""
+
+
+class NotAllowed(PediScreenError):
+    """The acting user's role does not permit the action."""
+
+
+class NotFound(PediScreenError):
+    """The thing asked for does not exist."""
+
+
+class Conflict(PediScreenError):
+    """Somebody else changed it first; reload and decide again."""
+
+
+class ModelUnavailable(PediScreenError):
+    """The model cannot be loaded; the message says what is missing and how to get it."""

@@ -1,0 +1,19 @@
+"""What the model is shown: one function for reading and for training, so that both see the same image."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+
+def model_image(display: np.ndarray) -> Image.Image:
+    """The display image, padded to a square so that the model's resize keeps proportions.
+
+    `display`: (rows, cols) or (rows, cols, 3) uint8, bright bone on dark ground, as the viewer shows it at the
+    default window. Padding is black and centred. Returns RGB."""
+    rows, cols = display.shape[:2]
+    side = max(rows, cols)
+    top, left = (side - rows) // 2, (side - cols) // 2
+    square = np.zeros((side, side, *display.shape[2:]), np.uint8)
+    square[top : top + rows, left : left + cols] = display
+    return Image.fromarray(square).convert("RGB")
