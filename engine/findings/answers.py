@@ -84,9 +84,8 @@ def triage_answer(view: str) -> Answer:
 # A stage needs a zone: complete vascularisation (zone none) leaves only stage 0 without plus.
 ALLOWED: dict[str, list[Answer]] = {
     Task.BONE_AGE: [bone_age_answer(months) for months in range(MAX_BONE_AGE_MONTHS + 1)],
-    Task.ROP: [
-        rop_answer(zone, stage, plus) for zone, stage, plus in product(list(Zone)[:3], Stage, Plus)
-    ] + [rop_answer(Zone.NONE, Stage.S0, Plus.NONE)],
+    Task.ROP: [rop_answer(zone, stage, plus) for zone, stage, plus in product(list(Zone)[:3], Stage, Plus)]
+    + [rop_answer(Zone.NONE, Stage.S0, Plus.NONE)],
     Task.FRACTURE: [fracture_answer(fracture) for fracture in Fracture],
     "triage": [triage_answer(view) for view in View],
 }
