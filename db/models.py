@@ -1,0 +1,348 @@
+"""The tables. Predictions, reviews and audit events are only ever added to.
+
+Columns marked `identifying` hold what could name a child: they never leave in an export, a log or an audit row.
+
+    patient ── study ── image ─┬─ prediction ── model_version
+                               └─ review ────── user_account
+    quarantine (files that were refused) · audit_event (who did what) · worker (who is alive)
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Computed,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from db.types import UTCDateTime, enum_by_value, utc_now
+
+
+class Task(StrEnum):
+    """The same set as engine.findings.answers.Task (a test keeps them equal)."""
+
+    BONE_AGE = "bone_age"
+    ROP = "rop"
+    FRACTURE = "fracture"
+
+
+class Sex(StrEnum):
+    """(0010,0040) Patient's Sex, the two values the bone-age references know. Anything else is NULL: unknown."""
+
+    MALE = "M"
+    FEMALE = "F"
+
+
+class Laterality(StrEnum):
+    LEFT = "L"
+    RIGHT = "R"
+
+
+class TaskSource(StrEnum):
+    """How the case came by its task."""
+
+    TAGS = "tags"
+    TRIAGE = "triage"
+    READER = "reader"
+
+
+class StudyStatus(StrEnum):
+    """Derived from the study's images: `awaiting_read` while the model is at turn, `awaiting_review` while a
+    reader is (also when the read waits for a fact that only a reader can supply)."""
+
+    AWAITING_READ = "awaiting_read"
+    AWAITING_REVIEW = "awaiting_review"
+    REVIEWED = "reviewed"
+    REJECTED = "rejected"
+
+
+class Urgency(StrEnum):
+    """The same set as engine.findings.urgency.Level, mildest first (a test keeps them equal)."""
+
+    NONE = "none"
+    SOON = "soon"
+    URGENT = "urgent"
+    IMMEDIATE = "immediate"
+
+
+URGENCY_RANK = {urgency: rank for rank, urgency in enumerate(Urgency)}
+
+
+class ReadState(StrEnum):
+    """`blocked`: the model cannot read this image, or not yet; `Image.read_blocked_reason` says why."""
+
+    QUEUED = "queued"
+    DONE = "done"
+    BLOCKED = "blocked"
+
+
+class Verdict(StrEnum):
+    """`withdrawn` takes back the review it supersedes."""
+
+    CONFIRMED = "confirmed"
+    CORRECTED = "corrected"
+    REJECTED = "rejected"
+    WITHDRAWN = "withdrawn"
+
+
+class RejectReason(StrEnum):
+    WRONG_SIDE = "wrong_side"
+    POOR_QUALITY = "poor_quality"
+    WRONG_CHILD = "wrong_child"
+    WRONG_VIEW = "wrong_view"
+    NOT_READABLE = "not_readable"
+    OTHER = "other"
+
+
+class QuarantineState(StrEnum):
+    OPEN = "open"
+    DISMISSED = "dismissed"
+
+
+class Role(StrEnum):
+    READER = "reader"
+    ADJUDICATOR = "adjudicator"
+    ADMIN = "admin"
+    SERVICE = "service"
+
+
+class Base(DeclarativeBase):
+    # SQLite can only alter a constraint that has a name.
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {
+        datetime: UTCDateTime(),
+        dict[str, Any]: JSON(none_as_null=True),
+        list[str]: JSON(none_as_null=True),
+        **{
+            members: enum_by_value(members)
+            for members in (
+                Task,
+                Sex,
+                Laterality,
+                TaskSource,
+                StudyStatus,
+                Urgency,
+                ReadState,
+                Verdict,
+                RejectReason,
+                QuarantineState,
+                Role,
+            )
+        },
+    }
+
+
+class Patient(Base):
+    __tablename__ = "patient"
+    __table_args__ = (UniqueConstraint("patient_id", "issuer"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    pseudonym: Mapped[str] = mapped_column(String(16), unique=True)  # random; the only name that leaves
+    patient_id: Mapped[str] = mapped_column(String(128))  # identifying; (0010,0020)
+    issuer: Mapped[str] = mapped_column(String(128), default="")  # identifying; (0010,0021), "" when not given
+    sex: Mapped[Sex | None]
+    birth_date: Mapped[date | None]  # identifying
+    sex_entered_by: Mapped[str | None] = mapped_column(String(64))  # username; NULL when the file said it
+    birth_date_entered_by: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    studies: Mapped[list[Study]] = relationship(back_populates="patient", lazy="raise")
+
+
+class Study(Base):
+    __tablename__ = "study"
+    __table_args__ = (
+        # the worklist's three orders: by what is left to do, by urgency, by date
+        Index("ix_study_status_urgency_rank_acquired_on", "status", "urgency_rank", "acquired_on"),
+        Index("ix_study_urgency_rank_acquired_on", "urgency_rank", "acquired_on"),
+        Index("ix_study_acquired_on", "acquired_on"),
+        Index("ix_study_received_at", "received_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    patient_fk: Mapped[int] = mapped_column(ForeignKey("patient.id"), index=True)
+    accession_number: Mapped[str | None] = mapped_column(String(64))  # identifying; (0008,0050)
+    acquired_on: Mapped[date | None]
+    received_at: Mapped[datetime] = mapped_column(default=utc_now)
+    site: Mapped[str | None] = mapped_column(String(128))
+    task: Mapped[Task | None]
+    task_source: Mapped[TaskSource | None]
+    status: Mapped[StudyStatus] = mapped_column(default=StudyStatus.AWAITING_READ)
+    urgency: Mapped[Urgency] = mapped_column(default=Urgency.NONE)
+    urgency_rank: Mapped[int] = mapped_column(
+        Computed(
+            "CASE urgency WHEN 'immediate' THEN 3 WHEN 'urgent' THEN 2 WHEN 'soon' THEN 1 ELSE 0 END", persisted=True
+        )
+    )
+    urgency_reason: Mapped[str | None] = mapped_column(Text)
+    urgency_unverified: Mapped[bool] = mapped_column(default=False)  # the rule behind it awaits a clinician's check
+    age_months: Mapped[float | None]  # at acquisition, calendar months with decimals; NULL when unknown
+    warnings: Mapped[list[str]] = mapped_column(default=list)
+    is_phantom: Mapped[bool] = mapped_column(default=False)
+
+    patient: Mapped[Patient] = relationship(back_populates="studies", lazy="raise")
+    images: Mapped[list[Image]] = relationship(back_populates="study", lazy="raise", order_by="Image.id")
+
+
+class Image(Base):
+    __tablename__ = "image"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_fk: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
+    sop_instance_uid: Mapped[str | None] = mapped_column(String(64), unique=True)  # NULL for PNG and JPEG
+    series_instance_uid: Mapped[str | None] = mapped_column(String(64))
+    file_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    pixel_sha256: Mapped[str] = mapped_column(String(64), index=True)
+    source_format: Mapped[str] = mapped_column(String(8))  # dicom, png, jpeg
+    modality: Mapped[str | None] = mapped_column(String(16))
+    body_part: Mapped[str | None] = mapped_column(String(64))
+    view_position: Mapped[str | None] = mapped_column(String(64))
+    laterality: Mapped[Laterality | None]
+    laterality_entered_by: Mapped[str | None] = mapped_column(String(64))
+    rows: Mapped[int]
+    cols: Mapped[int]
+    burned_in_annotation: Mapped[str | None] = mapped_column(String(16))  # (0028,0301); NULL when the file is silent
+    read_state: Mapped[ReadState] = mapped_column(default=ReadState.QUEUED, index=True)
+    read_blocked_reason: Mapped[str | None] = mapped_column(Text)
+    # counts what a reader added since; a read of an earlier round was made without it
+    read_round: Mapped[int] = mapped_column(default=1)
+
+    study: Mapped[Study] = relationship(back_populates="images", lazy="raise")
+
+
+class ModelVersion(Base):
+    __tablename__ = "model_version"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    is_phantom: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Prediction(Base):
+    """One read. The latest one (highest id) of an image is the one shown."""
+
+    __tablename__ = "prediction"
+    __table_args__ = (UniqueConstraint("image_fk", "model_version_fk", "read_round"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    image_fk: Mapped[int] = mapped_column(ForeignKey("image.id"))
+    model_version_fk: Mapped[int] = mapped_column(ForeignKey("model_version.id"))
+    read_round: Mapped[int]
+    task: Mapped[Task]
+    answer: Mapped[dict[str, Any] | None]
+    probabilities: Mapped[dict[str, Any]]
+    median_months: Mapped[int | None]
+    interval_low_months: Mapped[int | None]
+    interval_high_months: Mapped[int | None]
+    abstained: Mapped[bool]
+    reason: Mapped[str | None] = mapped_column(Text)
+    milliseconds: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    model_version: Mapped[ModelVersion] = relationship(lazy="raise")
+
+
+class UserAccount(Base):
+    __tablename__ = "user_account"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    username: Mapped[str] = mapped_column(String(64), unique=True)
+    display_name: Mapped[str] = mapped_column(String(128))
+    role: Mapped[Role]
+    pseudonym: Mapped[str] = mapped_column(String(16), unique=True)  # what an export calls this reader
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Review(Base):
+    """One decision about one image. `revision` counts 1, 2, ... per image and each supersedes the one before;
+    its uniqueness is what lets exactly one of two simultaneous readers win."""
+
+    __tablename__ = "review"
+    __table_args__ = (
+        UniqueConstraint("image_fk", "revision"),
+        CheckConstraint("(revision = 1) = (supersedes_id IS NULL)", name="first_supersedes_nothing"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    image_fk: Mapped[int] = mapped_column(ForeignKey("image.id"))
+    revision: Mapped[int]
+    supersedes_id: Mapped[int | None] = mapped_column(ForeignKey("review.id"), unique=True)
+    prediction_fk: Mapped[int | None] = mapped_column(ForeignKey("prediction.id"), index=True)
+    reader_fk: Mapped[int] = mapped_column(ForeignKey("user_account.id"), index=True)
+    verdict: Mapped[Verdict]
+    answer: Mapped[dict[str, Any] | None]  # NULL when rejected or withdrawn
+    reject_reason: Mapped[RejectReason | None]
+    comment: Mapped[str | None] = mapped_column(Text)
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)  # what the form of the task adds
+    seconds: Mapped[float | None]  # from image shown to decision
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    reader: Mapped[UserAccount] = relationship(lazy="raise")
+
+
+class Quarantine(Base):
+    """A refused file. The original lies under `data/quarantine/<file_sha256>`."""
+
+    __tablename__ = "quarantine"
+    __table_args__ = (
+        UniqueConstraint("file_sha256", "code", "file_name"),
+        Index("ix_quarantine_state_received_at", "state", "received_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    file_name: Mapped[str] = mapped_column(String(255))  # identifying: names of children end up in file names
+    file_sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    code: Mapped[str] = mapped_column(String(64))
+    reason: Mapped[str] = mapped_column(Text)
+    is_alert: Mapped[bool] = mapped_column(default=False)  # may mean that data were tampered with or mixed up
+    times_received: Mapped[int] = mapped_column(default=1)
+    received_at: Mapped[datetime] = mapped_column(default=utc_now)  # the last time
+    received_from: Mapped[str] = mapped_column(String(64))  # username
+    state: Mapped[QuarantineState] = mapped_column(default=QuarantineState.OPEN)
+    dismissed_by: Mapped[str | None] = mapped_column(String(64))
+    dismissed_at: Mapped[datetime | None]
+    note: Mapped[str | None] = mapped_column(Text)
+
+
+class AuditEvent(Base):
+    __tablename__ = "audit_event"
+    __table_args__ = (Index("ix_audit_event_subject", "subject"), Index("ix_audit_event_at", "at"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=utc_now)
+    actor: Mapped[str] = mapped_column(String(64))  # username
+    action: Mapped[str] = mapped_column(String(64))
+    subject: Mapped[str] = mapped_column(String(64))  # "study:12", never a name
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Worker(Base):
+    __tablename__ = "worker"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=utc_now)  # last heartbeat
+    model_version: Mapped[str | None] = mapped_column(String(200))
+    detail: Mapped[str | None] = mapped_column(Text)

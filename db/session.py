@@ -1,0 +1,64 @@
+"""Engines and sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
+
+BUSY_TIMEOUT_MS = 15_000
+
+
+@cache
+def engine_for(url: str) -> Engine:
+    """The process's engine for `url`. SQLite runs in WAL mode with foreign keys on, and waits for a lock."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed, pool_pre_ping=True)
+    if parsed.database and parsed.database != ":memory:":
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(parsed)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions on its own; `_begin_sqlite` does
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    immediate = connection.get_execution_options().get("begin_immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+@contextmanager
+def session_scope(url: str) -> Iterator[Session]:
+    """A session that is rolled back on an error and closed at the end. Services commit; nothing else does."""
+    with Session(engine_for(url), expire_on_commit=False) as session:
+        yield session
+
+
+def begin_write(session: Session) -> None:
+    """Start the writing transaction of a service: what it reads from here on cannot change before it commits.
+
+    SQLite refuses to turn a reading transaction into a writing one once somebody else has written ("database is
+    locked", at once, whatever the busy timeout), so it has to be a writing one from its first statement. Ends
+    the reading transaction the session may be in; refuses when that holds unsaved changes."""
+    if session.new or session.dirty or session.deleted:
+        raise RuntimeError("begin_write: the session holds unsaved changes of another action")
+    session.rollback()
+    session.connection(execution_options={"begin_immediate": True})

@@ -1,0 +1,38 @@
+"""Who acts, and what their role permits. One demo reader and one demo admin until there is a login."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from db.models import Role
+from engine.errors import NotAllowed
+
+
+@dataclass(frozen=True)
+class Actor:
+    username: str
+    display_name: str
+    role: Role
+
+
+def demo_reader() -> Actor:
+    return Actor("demo-reader", "Demo reader", Role.READER)
+
+
+def demo_admin() -> Actor:
+    return Actor("demo-admin", "Demo admin", Role.ADMIN)
+
+
+def service_actor(name: str) -> Actor:
+    """A program acting on its own behalf, such as the worker: it may ingest and record reads, never review."""
+    return Actor(name, name, Role.SERVICE)
+
+
+READERS = (Role.READER, Role.ADJUDICATOR)
+
+
+def require(actor: Actor, *roles: Role) -> None:
+    """Raise NotAllowed unless the actor has one of `roles`. An admin may do everything."""
+    if actor.role is not Role.ADMIN and actor.role not in roles:
+        allowed = ", ".join([*roles, Role.ADMIN])
+        raise NotAllowed(f"{actor.username} is {actor.role}; this needs one of: {allowed}")
