@@ -19,7 +19,7 @@ class Voi:
     name: str  # (0028,1055) explanation, or "window 1", "VOI LUT 1", "automatic"
     kind: Literal["linear", "linear_exact", "sigmoid", "lut"]
     center: float | None = None
-    width: float | None = None
+    width: float | None = None  # at least 1 for linear, more than 0 for linear_exact and sigmoid
     lut: np.ndarray | None = None  # uint8
     lut_first: int = 0
 
@@ -28,15 +28,19 @@ class Voi:
 class Film:
     """`pixels`: (rows, cols) uint16 for grey, (rows, cols, 3) uint8 for colour.
 
-    Grey pixels are modality values shifted to be non-negative: modality value = pixels * slope + intercept.
+    Grey pixels are modality values made non-negative: modality value = pixels * slope + intercept, slope > 0.
     `inverted` is the single MONOCHROME1 / Presentation LUT Shape inversion, applied after the VOI.
+    `background` is the pixel value (always 0) that marks what lies outside the image (pixel padding, outside the
+    shutter): black whatever the VOI and the inversion. None where the film has no such pixels.
     `vois[0]` is the default; empty for colour. Spacing is (row, column) in mm, None where the file does not say;
-    `spacing_source` says what it may be called on screen."""
+    `spacing_source` says what it may be called on screen. Pixels are square: a film whose file says otherwise has
+    been resampled. engine/imaging/display.py says exactly how a film becomes grey levels."""
 
     pixels: np.ndarray
     source_format: Literal["dicom", "png", "jpeg"]
     vois: tuple[Voi, ...] = ()
     inverted: bool = False
+    background: int | None = None
     slope: float = 1.0
     intercept: float = 0.0
     spacing_mm: tuple[float, float] | None = None
@@ -68,6 +72,8 @@ class FilmTags:
     acquired_on: date | None = None  # acquisition date, else study date
     laterality: Literal["L", "R", None] = None
     body_part: str | None = None
+    anatomic_region: str | None = None  # code meaning of (0008,2218)
+    study_description: str | None = None
     view_position: str | None = None
     institution: str | None = None
     station: str | None = None
@@ -75,4 +81,9 @@ class FilmTags:
     image_type: tuple[str, ...] = ()
     presentation_intent: str | None = None
     burned_in_annotation: str | None = None
-    made_by_phantom: bool = False  # written by engine.phantoms
+    frames: int = 1  # the film is the first of them
+    transfer_syntax_uid: str | None = None
+    made_by_phantom: bool = False  # Manufacturer, or the PNG text "Software", is PHANTOM_MANUFACTURER
+
+
+PHANTOM_MANUFACTURER = "PediScreen phantom"

@@ -1,0 +1,156 @@
+"""Decoded films on disk, so that a file is decoded once.
+
+    root/ab/abcdef.../film.json   everything but the pixels
+                      pixels.gz   the pixels, little endian, row by row, gzip level 1: what the viewer downloads
+
+An entry is named by the SHA-256 of its file and appears whole or not at all: it is written beside its place and
+renamed into it."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import gzip
+import json
+import os
+import re
+import shutil
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+
+from engine.errors import NotFound
+from engine.imaging.film import Film, FilmTags, Voi
+
+FORMAT_VERSION = 1
+HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def save(root: Path, file_sha256: str, film: Film) -> None:
+    """Keep `film` under the hash of its file. An entry that is already there stays as it is."""
+    folder = entry_folder(root, file_sha256)
+    if folder.exists():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+    try:
+        header = json.dumps(film_header(film), ensure_ascii=False)
+        (unfinished / "film.json").write_text(header, encoding="utf-8")
+        (unfinished / "pixels.gz").write_bytes(imagecodecs.gzip_encode(pixel_bytes(film), level=1))
+        unfinished.chmod(0o755)
+        try:
+            os.rename(unfinished, folder)
+        except OSError:
+            if not folder.exists():  # otherwise somebody else wrote the same entry first
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def load(root: Path, file_sha256: str) -> Film:
+    """The film kept under this hash. Raises NotFound where there is none."""
+    header = read_header(root, file_sha256)
+    data = gzip.decompress(pixels_gzip_path(root, file_sha256).read_bytes())
+    return film_from(header, data)
+
+
+def load_without_pixels(root: Path, file_sha256: str) -> Film:
+    """The film with its pixels all zero and taking no memory: for pages that need the facts only."""
+    header = read_header(root, file_sha256)
+    blank = np.broadcast_to(np.zeros((), header["dtype"]), header["shape"])
+    return _film(header, blank)
+
+
+def exists(root: Path, file_sha256: str) -> bool:
+    return entry_folder(root, file_sha256).exists()
+
+
+def pixels_gzip_path(root: Path, file_sha256: str) -> Path:
+    """The file a viewer downloads. It need not exist."""
+    return entry_folder(root, file_sha256) / "pixels.gz"
+
+
+def entry_folder(root: Path, file_sha256: str) -> Path:
+    if not HASH.fullmatch(file_sha256):
+        raise ValueError("a film is kept under the SHA-256 of its file: 64 hexadecimal digits")
+    return root / file_sha256[:2] / file_sha256
+
+
+def read_header(root: Path, file_sha256: str) -> dict[str, Any]:
+    try:
+        header = json.loads((entry_folder(root, file_sha256) / "film.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotFound(f"no decoded film for the file {file_sha256[:12]}...") from None
+    if header["format_version"] != FORMAT_VERSION:
+        raise NotFound(f"the decoded film of the file {file_sha256[:12]}... is of another version: decode it again")
+    return header
+
+
+def film_header(film: Film) -> dict[str, Any]:
+    """Everything but the pixels, as JSON can say it."""
+    header = {
+        field.name: getattr(film, field.name)
+        for field in dataclasses.fields(Film)
+        if field.name not in ("pixels", "vois", "tags")
+    }
+    tags = dataclasses.asdict(film.tags)
+    for name, value in tags.items():
+        if isinstance(value, date):
+            tags[name] = value.isoformat()
+    return header | {
+        "format_version": FORMAT_VERSION,
+        "shape": list(film.pixels.shape),
+        "dtype": stored_dtype(film).str,
+        "vois": [_voi_json(voi) for voi in film.vois],
+        "tags": tags,
+    }
+
+
+def pixel_bytes(film: Film) -> bytes:
+    return np.ascontiguousarray(film.pixels, stored_dtype(film)).tobytes()
+
+
+def stored_dtype(film: Film) -> np.dtype:
+    return np.dtype("u1" if film.is_colour else "<u2")
+
+
+def film_from(header: dict[str, Any], data: bytes | bytearray) -> Film:
+    """The film of a header and its pixels' bytes. Raises ValueError where they do not fit each other."""
+    return _film(header, np.frombuffer(data, header["dtype"]).reshape(header["shape"]))
+
+
+def _film(header: dict[str, Any], pixels: np.ndarray) -> Film:
+    tags = dict(header["tags"])
+    for name in ("patient_birth_date", "acquired_on"):
+        tags[name] = date.fromisoformat(tags[name]) if tags[name] else None
+    tags["image_type"] = tuple(tags["image_type"])
+    spacing = header["spacing_mm"]
+    return Film(
+        pixels=pixels,
+        source_format=header["source_format"],
+        vois=tuple(_voi_from(voi) for voi in header["vois"]),
+        inverted=header["inverted"],
+        background=header["background"],
+        slope=header["slope"],
+        intercept=header["intercept"],
+        spacing_mm=(spacing[0], spacing[1]) if spacing else None,
+        spacing_source=header["spacing_source"],
+        warnings=tuple(header["warnings"]),
+        tags=FilmTags(**tags),
+    )
+
+
+def _voi_json(voi: Voi) -> dict[str, Any]:
+    out = dataclasses.asdict(voi)
+    if voi.lut is not None:
+        out["lut"] = base64.b64encode(voi.lut.tobytes()).decode("ascii")
+    return out
+
+
+def _voi_from(voi: dict[str, Any]) -> Voi:
+    lut = voi["lut"]
+    return Voi(**voi | {"lut": np.frombuffer(base64.b64decode(lut), np.uint8) if lut is not None else None})

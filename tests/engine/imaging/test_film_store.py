@@ -1,0 +1,71 @@
+import gzip
+from datetime import date
+
+import numpy as np
+import pytest
+
+from engine.errors import NotFound
+from engine.imaging import film_store
+from engine.imaging.display import display_pixels
+from engine.imaging.film import Film, FilmTags, Voi
+
+KEY = "ab" * 32
+
+GREY = Film(
+    pixels=np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000,
+    source_format="dicom",
+    vois=(
+        Voi("VOI LUT 1", "lut", lut=np.arange(256, dtype=np.uint8)[::-1].copy(), lut_first=7),
+        Voi("Schädel", "sigmoid", 100.5, 20.25),
+    ),
+    inverted=True,
+    background=0,
+    slope=0.5,
+    intercept=-1000.0,
+    spacing_mm=(0.1, 0.1),
+    spacing_source="detector",
+    warnings=("one", "two"),
+    tags=FilmTags(
+        patient_id="7", patient_birth_date=date(2015, 2, 3), acquired_on=date(2024, 2, 29), image_type=("ORIGINAL",)
+    ),
+)
+COLOUR = Film(np.arange(36, dtype=np.uint8).reshape(3, 4, 3), "jpeg")
+
+
+@pytest.mark.parametrize("film", [GREY, COLOUR], ids=["grey", "colour"])
+def test_a_film_comes_back_as_it_went(tmp_path, film: Film) -> None:
+    film_store.save(tmp_path, KEY, film)
+    back = film_store.load(tmp_path, KEY)
+    assert np.array_equal(back.pixels, film.pixels)
+    assert back.pixels.dtype == film.pixels.dtype
+    assert np.array_equal(display_pixels(back), display_pixels(film))
+    facts = film_store.film_header(film)
+    assert film_store.film_header(back) == facts
+    assert film_store.film_header(film_store.load_without_pixels(tmp_path, KEY)) == facts
+    assert back.tags == film.tags
+    assert back.warnings == film.warnings
+
+
+def test_the_download_is_little_endian_pixels(tmp_path) -> None:
+    film_store.save(tmp_path, KEY, GREY)
+    data = gzip.decompress(film_store.pixels_gzip_path(tmp_path, KEY).read_bytes())
+    assert data == GREY.pixels.astype("<u2").tobytes()
+
+
+def test_saving_twice_keeps_the_first_and_leaves_nothing_behind(tmp_path) -> None:
+    film_store.save(tmp_path, KEY, GREY)
+    film_store.save(tmp_path, KEY, COLOUR)
+    assert not film_store.load(tmp_path, KEY).is_colour
+    assert [path.name for path in (tmp_path / "ab").iterdir()] == [KEY]
+
+
+def test_a_film_that_is_not_there(tmp_path) -> None:
+    assert not film_store.exists(tmp_path, KEY)
+    with pytest.raises(NotFound):
+        film_store.load(tmp_path, KEY)
+
+
+@pytest.mark.parametrize("key", ["", "../../etc/passwd", "AB" * 32, "ab" * 31])
+def test_only_a_hash_names_an_entry(tmp_path, key: str) -> None:
+    with pytest.raises(ValueError, match="SHA-256"):
+        film_store.save(tmp_path, key, GREY)
