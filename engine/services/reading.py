@@ -30,8 +30,10 @@ class AwaitingImage:
         return ReadContext(sex=self.sex, age_months=self.age_months)
 
 
-def images_awaiting_read(session: Session, actor: Actor, limit: int = 32) -> list[AwaitingImage]:
-    """The images to read next, the longest waiting first."""
+def images_awaiting_read(
+    session: Session, actor: Actor, limit: int = 32, image_ids: Sequence[int] | None = None
+) -> list[AwaitingImage]:
+    """The images to read next, the longest waiting first; of `image_ids` only those that still wait, when given."""
     raise NotImplementedError
 
 

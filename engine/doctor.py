@@ -1,0 +1,302 @@
+"""`pediscreen doctor`: what this machine can run and what is missing, on one screen.
+
+Every line is found out by trying: a 4-bit product is computed, each decoder is asked for, the database is opened.
+Nothing here needs the network; the hub is asked with a short timeout and may stay silent."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import textwrap
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydicom import uid
+from pydicom.pixels import get_decoder
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from db import migrate
+from db.models import StudyStatus
+from db.session import session_scope
+from engine.imaging.stored_pixels import COMPRESSED, NATIVE
+from engine.inference import access
+from engine.services import worklist
+from engine.services.accounts import service_actor
+from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR, Settings
+
+LINE_WIDTH = 118
+LOW_DISK_GB = 2.0
+LOW_MEMORY_GB = 3.0
+
+# which codec decodes a transfer syntax, by what its name (engine.imaging.stored_pixels.COMPRESSED) starts with
+CODECS = {
+    "JPEG lossless": "JPEGSOF3",
+    "JPEG-LS": "JPEGLS",
+    "JPEG 2000": "JPEG2K",
+    "JPEG XL": "JPEGXL",
+    "JPEG": "JPEG8",
+    "HTJ2K": "JPEG2K",
+}
+
+
+class State(StrEnum):
+    OK = "ok"
+    NOTE = "note"  # works, with a limit worth knowing
+    MISSING = "missing"  # the workstation cannot do its work as configured
+
+
+@dataclass(frozen=True)
+class Check:
+    section: str
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    checks: list[Check]
+    hub_model: str
+    hub_needs: list[access.Requirement]
+
+    @property
+    def can_run(self) -> bool:
+        """Whether the workstation can run as it is configured here."""
+        return all(check.state is not State.MISSING for check in self.checks)
+
+    @property
+    def _hub_model_ready(self) -> bool:
+        return all(need.met for need in self.hub_needs)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "can_run": self.can_run,
+            "checks": [asdict(check) for check in self.checks],
+            "real_model": {
+                "model": self.hub_model,
+                "ready": self._hub_model_ready,
+                "requirements": [asdict(need) for need in self.hub_needs],
+            },
+        }
+
+    def as_text(self) -> str:
+        lines, section = [], ""
+        for check in self.checks:
+            if check.section != section:
+                section = check.section
+                lines.append(f"\n{section}" if lines else section)
+            remedy = check.remedy if check.state is not State.OK else ""
+            lines += _lines(check.state, check.name, check.found, remedy)
+        needs = "ready" if self._hub_model_ready else "what it still needs here"
+        lines.append(f"\nReal MedGemma ({self.hub_model}): {needs}")
+        for need in self.hub_needs:
+            mark = {True: "ok", False: "missing", None: "unknown"}[need.met]
+            lines += _lines(mark, need.name, need.found, "" if need.met else need.remedy)
+        verdict = (
+            "This machine can run PediScreen as configured." if self.can_run else "Something is missing, see above."
+        )
+        return "\n".join([*lines, "", verdict])
+
+
+def _lines(mark: str, name: str, found: str, remedy: str) -> list[str]:
+    """One finding and, where there is something to do, the remedy below it. Addresses are never broken."""
+    margin = " " * 26
+    wrapper = textwrap.TextWrapper(LINE_WIDTH, break_on_hyphens=False, break_long_words=False)
+    wrapper.initial_indent, wrapper.subsequent_indent = f"  {mark:8} {name:14} ", margin
+    lines = wrapper.wrap(found)
+    wrapper.initial_indent, wrapper.subsequent_indent = f"{margin}-> ", f"{margin}   "
+    return lines + wrapper.wrap(remedy)
+
+
+def examine(here: Settings) -> Report:
+    hub_model = here.model if access.is_hub_name(here.model) else access.MEDGEMMA
+    hub_needs = access.requirements(hub_model)
+    checks = [
+        _processor(),
+        _memory(),
+        _disk(here.data_dir),
+        _gpu(),
+        _bf16(),
+        _four_bit(),
+        _model(here, hub_needs),
+        *_decoders(),
+        *_database(here),
+    ]
+    return Report(checks, hub_model, hub_needs)
+
+
+def _processor() -> Check:
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = names[0] if names else name
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Check("Machine", "processor", State.OK, f"{name}, {cores} cores, Python {platform.python_version()}")
+
+
+def _memory() -> Check:
+    memory = psutil.virtual_memory()
+    available_gb = memory.available / 1e9
+    state = State.OK if available_gb > LOW_MEMORY_GB else State.NOTE
+    found = f"{available_gb:.1f} of {memory.total / 1e9:.1f} GB available"
+    return Check("Machine", "memory", state, found, "Web and worker together take about 2 GB with the phantom model.")
+
+
+def _disk(data_dir: Path) -> Check:
+    folder = data_dir
+    while not folder.exists():
+        folder = folder.parent
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    if not os.access(folder, os.W_OK):
+        return Check("Machine", "disk", State.MISSING, f"{folder} cannot be written", "Set PEDISCREEN_DATA_DIR.")
+    state = State.OK if free_gb > LOW_DISK_GB else State.NOTE
+    found = f"{free_gb:.1f} GB free for {data_dir}"
+    return Check("Machine", "disk", state, found, "Set PEDISCREEN_DATA_DIR to a larger disk.")
+
+
+def _gpu() -> Check:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("Model", "GPU", State.NOTE, f"none (torch {torch.__version__})", "Models run on the CPU.")
+    free, total = torch.cuda.mem_get_info()
+    found = f"{torch.cuda.get_device_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free (torch {torch.__version__})"
+    return Check("Model", "GPU", State.OK, found)
+
+
+def _bf16() -> Check:
+    import torch
+
+    if torch.cuda.is_available():
+        if torch.cuda.is_bf16_supported():
+            return Check("Model", "bf16", State.OK, "on the GPU")
+        return Check("Model", "bf16", State.NOTE, "not on this GPU", "float16 or float32 is used instead.")
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    if "avx512_bf16" in flags or "amx_bf16" in flags:
+        return Check("Model", "bf16", State.OK, "on the CPU")
+    return Check("Model", "bf16", State.NOTE, "no units for it on this CPU", "float32 is used: bf16 would be slower.")
+
+
+def _four_bit() -> Check:
+    """A real product with NF4 weights and double quantisation, against the unquantised one."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        import bitsandbytes
+        from bitsandbytes.nn import Linear4bit
+
+        torch.manual_seed(0)
+        exact = torch.nn.Linear(256, 64, bias=False)
+        four_bit = Linear4bit(
+            256, 64, bias=False, compute_dtype=torch.float32, quant_type="nf4", compress_statistics=True
+        )
+        four_bit.load_state_dict(exact.state_dict())
+        inputs = torch.randn(4, 256)
+        with torch.inference_mode():
+            expected = exact(inputs)
+            found = four_bit.to(device)(inputs.to(device)).float().cpu()
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:
+        return Check("Model", "4-bit (NF4)", State.MISSING, f"does not work: {error}", "Install again: make run")
+    relative_error = float((found - expected).norm() / expected.norm())
+    version = bitsandbytes.__version__
+    if not relative_error < 0.2:
+        wrong = f"bitsandbytes {version} computes wrong products (error {relative_error:.0%})"
+        return Check("Model", "4-bit (NF4)", State.MISSING, wrong, "Install again: make run")
+    works = f"bitsandbytes {version} on {device}, rounding error of a product {relative_error:.0%}"
+    return Check("Model", "4-bit (NF4)", State.OK, works)
+
+
+def _model(here: Settings, hub_needs: list[access.Requirement]) -> Check:
+    adapter = here.lora_adapter_path
+    if adapter is not None and not (adapter / "adapter_config.json").is_file():
+        wrong = f"LORA_ADAPTER_PATH={adapter} holds no adapter_config.json"
+        return Check("Model", "in use", State.MISSING, wrong, "Correct it, or unset it.")
+    with_adapter = f" with the adapter {adapter}" if adapter else ""
+    if here.model == PHANTOM_MODEL:
+        if not (PHANTOM_MODEL_DIR / "config.json").is_file():
+            lost = f"the phantom model is not in {PHANTOM_MODEL_DIR}"
+            return Check("Model", "in use", State.MISSING, lost, "Restore the folder from the repository.")
+        found = f"phantom (synthetic images only, not for diagnostic use){with_adapter}"
+        return Check("Model", "in use", State.OK, found)
+    if not access.is_hub_name(here.model):
+        if not (Path(here.model) / "config.json").is_file():
+            lost = f"PEDISCREEN_MODEL={here.model} is neither a hub name nor a folder with config.json"
+            return Check("Model", "in use", State.MISSING, lost, "Correct it, or unset it for the phantom model.")
+        return Check("Model", "in use", State.OK, f"{here.model}{with_adapter}")
+    unmet = [need.name for need in hub_needs if need.met is False and need.name != "weights"]
+    if unmet:
+        lacking = f"{here.model} lacks: {', '.join(unmet)}"
+        return Check("Model", "in use", State.MISSING, lacking, "See the last section.")
+    return Check("Model", "in use", State.OK, f"{here.model}{with_adapter}")
+
+
+def _decoders() -> list[Check]:
+    """One line for the transfer syntaxes that can be decoded, one for those that cannot."""
+    import imagecodecs
+
+    able, unable, families = [uid.UID(native).name for native in NATIVE], [], ["uncompressed"]
+    for name in ["RLE", *COMPRESSED.values()]:
+        family = next((start for start in CODECS if name.startswith(start)), name)
+        codec = CODECS.get(family)
+        works = getattr(imagecodecs, codec).available if codec else get_decoder(uid.RLELossless).is_available
+        (able if works else unable).append(name)
+        if works and family not in families:
+            families.append(family)
+    found = f"{len(able)} of {len(able) + len(unable)} transfer syntaxes: {', '.join(families)}"
+    checks = [Check("Images", "decoders", State.OK, found)]
+    if unable:
+        remedy = "Such files go to quarantine. Install again: make run"
+        checks.append(Check("Images", "no decoder", State.NOTE, ", ".join(unable), remedy))
+    return checks
+
+
+def _database(here: Settings) -> list[Check]:
+    url = make_url(here.database_url)
+    shown = url.render_as_string(hide_password=True)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return [Check("Data", "database", State.MISSING, f"{shown} does not exist yet", "pediscreen db upgrade")]
+    try:
+        current, newest = migrate.revisions(here.database_url)
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", error)).splitlines()[0]
+        return [Check("Data", "database", State.MISSING, f"{shown}: {reason}", "Check PEDISCREEN_DATABASE_URL.")]
+    if current != newest:
+        found = f"{shown} has schema {current or 'none'}, this version needs {newest}"
+        return [Check("Data", "database", State.MISSING, found, "pediscreen db upgrade")]
+    database = Check("Data", "database", State.OK, f"{shown}, schema {current}")
+    with session_scope(here.database_url) as session:
+        overview = worklist.overview(session, service_actor("doctor"))
+    return [database, _studies(overview), _worker(here, overview)]
+
+
+def _studies(overview: worklist.Overview) -> Check:
+    waiting = overview.by_status.get(StudyStatus.AWAITING_READ, 0)
+    found = f"{overview.total} ({waiting} await a read), {overview.quarantine_open} files in quarantine"
+    return Check("Data", "studies", State.OK, found)
+
+
+def _worker(here: Settings, overview: worklist.Overview) -> Check:
+    from engine.jobs import queue
+
+    start = "Start it: make run, or pediscreen worker"
+    jobs = queue.count_unfinished(here.jobs_url)
+    waiting = "no job yet" if jobs is None else f"{jobs} jobs unfinished"
+    alive = [worker for worker in overview.workers if worker.alive]
+    if alive:
+        told = "; ".join(f"{worker.name}: {(worker.detail or '').splitlines()[0]}" for worker in alive)
+        state = State.NOTE if any("no model" in (worker.detail or "") for worker in alive) else State.OK
+        return Check("Data", "worker", state, f"{told} ({waiting})", "See above: model in use.")
+    if not overview.workers:
+        return Check("Data", "worker", State.NOTE, f"none has ever started ({waiting})", start)
+    last = max(overview.workers, key=lambda worker: worker.at)
+    minutes = (datetime.now(UTC) - last.at).total_seconds() / 60
+    return Check("Data", "worker", State.NOTE, f"{last.name} is silent for {minutes:.0f} min ({waiting})", start)

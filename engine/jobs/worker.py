@@ -1,0 +1,154 @@
+"""The worker process: holds the model, beats, puts waiting images into the queue and reads them.
+
+Every worker does all of it; with several machines each runs one, and whatever one of them leaves behind another takes
+over. Without a model it beats on, says in its heartbeat what is missing, leaves the queue as it is and tries again."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.session import session_scope
+from engine.errors import ModelUnavailable
+from engine.jobs import queue, read_pending
+from engine.services import reading, worklist
+from engine.services.accounts import service_actor
+
+if TYPE_CHECKING:
+    from engine.inference.checkpoint import Reader
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.25  # how often it looks for new images
+BEAT_S = 5.0
+WATCH_S = 10.0
+SILENT_AFTER_S = 60.0  # a worker without a heartbeat for this long has lost its jobs
+MODEL_RETRY_S = 60.0
+FINISH_WITHIN_S = 8
+
+ACTOR = service_actor("worker")
+
+
+class Worker:
+    def __init__(
+        self,
+        *,
+        database_url: str,
+        jobs_url: str,
+        name: str,
+        load_reader: Callable[[], Reader],
+        silent_after_s: float = SILENT_AFTER_S,
+    ) -> None:
+        self.database_url = database_url
+        self.jobs_url = jobs_url
+        self.name = name
+        self.load_reader = load_reader
+        self.silent_after_s = silent_after_s
+        self.model_version: str | None = None
+        self.detail = "loading the model"
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        """Works until `stopping` is set."""
+        threading.Thread(target=self._beat_on, name="heartbeat", daemon=True).start()
+        reader = self._wait_for_reader()
+        if reader is None:
+            return
+        read_pending.register(self.database_url, reader)
+        queue.launch(self.jobs_url, self.name)
+        self.model_version, self.detail = reader.model_version, "ready"
+        self._beat()
+        log.info("worker %s is ready with model %s", self.name, self.model_version)
+        try:
+            self._work()
+        finally:
+            queue.stop(wait_s=FINISH_WITHIN_S)
+            self.detail = "stopped"
+            self._beat()
+
+    def _work(self) -> None:
+        dispatcher = read_pending.Dispatcher(self.database_url)
+        watched_at = time.monotonic()
+        while not self.stopping.wait(TICK_S):
+            try:
+                dispatcher.dispatch()
+                if time.monotonic() - watched_at > min(WATCH_S, self.silent_after_s):
+                    watched_at = time.monotonic()
+                    self._watch()
+            except SQLAlchemyError:  # the database is locked or away: nothing is lost, it is asked again
+                log.exception("the database did not answer")
+                self.stopping.wait(2.0)
+
+    def _wait_for_reader(self) -> Reader | None:
+        while not self.stopping.is_set():
+            try:
+                return self.load_reader()
+            except ModelUnavailable as missing:
+                self.detail = f"no model: {missing}"
+                log.error("%s", missing)
+                self._beat()
+                self.stopping.wait(MODEL_RETRY_S)
+        return None
+
+    def _watch(self) -> None:
+        """Puts back the jobs of workers that have gone silent."""
+        others = {job.worker for job in queue.unfinished()} - {None, self.name}
+        if not others:
+            return
+        with session_scope(self.database_url) as session:
+            workers = worklist.overview(session, ACTOR).workers
+        now = datetime.now(UTC)
+        alive = {worker.name for worker in workers if (now - worker.at).total_seconds() < self.silent_after_s}
+        queue.take_over(alive | {self.name})
+
+    def _beat_on(self) -> None:
+        while not self.stopping.is_set():
+            self._beat()
+            self.stopping.wait(min(BEAT_S, self.silent_after_s / 3))
+
+    def _beat(self) -> None:
+        try:
+            with session_scope(self.database_url) as session:
+                reading.heartbeat(session, ACTOR, self.name, self.model_version, self.detail)
+        except SQLAlchemyError:
+            log.exception("the heartbeat could not be written")
+
+
+def claim_name(data_dir: Path) -> tuple[str, IO[str]]:
+    """A name that no living worker of this machine has, and the same again after a restart, even after kill -9.
+
+    The name holds as long as the returned file stays open: the lock on it goes when the process goes."""
+    folder = data_dir / "workers"
+    folder.mkdir(parents=True, exist_ok=True)
+    host = socket.gethostname()[:50]
+    number = 1
+    while True:
+        lock = (folder / f"{host}-{number}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            number += 1
+        else:
+            return f"{host}-{number}", lock
+
+
+def main(*, data_dir: Path, database_url: str, jobs_url: str, load_reader: Callable[[], Reader]) -> None:
+    """One worker, until SIGTERM or Ctrl-C; the batch it is at is finished first where that takes a few seconds."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    name, lock = claim_name(data_dir)
+    worker = Worker(database_url=database_url, jobs_url=jobs_url, name=name, load_reader=load_reader)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stopping.set())
+    with lock:
+        worker.run()

@@ -1,0 +1,95 @@
+"""engine.doctor: what it finds is found by trying, and every fault names its remedy."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from db import migrate
+from engine import doctor
+from engine.doctor import State
+from engine.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch, tmp_path):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+@pytest.fixture
+def here(tmp_path):
+    data_dir = tmp_path / "data"
+    return Settings(
+        data_dir=data_dir,
+        database_url=f"sqlite:///{data_dir}/pediscreen.sqlite",
+        jobs_url=f"sqlite:///{data_dir}/jobs.sqlite",
+        model="phantom",
+        lora_adapter_path=None,
+        port=8501,
+    )
+
+
+def check(report, name):
+    return next(check for check in report.checks if check.name == name)
+
+
+def test_an_unmigrated_machine_is_told_the_command_and_nothing_is_created(here):
+    report = doctor.examine(here)
+    assert check(report, "database").state is State.MISSING
+    assert check(report, "database").remedy == "pediscreen db upgrade"
+    assert not report.can_run
+    assert not here.data_dir.exists()
+
+
+def test_a_migrated_database_without_a_worker(here):
+    migrate.upgrade(here.database_url)
+    report = doctor.examine(here)
+    assert check(report, "database").state is State.OK
+    assert check(report, "studies").found.startswith("0 (0 await a read)")
+    assert "none has ever started" in check(report, "worker").found
+
+
+def test_four_bit_is_really_computed(here):
+    found = check(doctor.examine(here), "4-bit (NF4)")
+    assert found.state is State.OK
+    assert "rounding error of a product" in found.found  # not zero: it was quantised
+
+
+def test_every_transfer_syntax_the_imaging_code_knows_has_a_decoder(here):
+    report = doctor.examine(here)
+    assert "21 of 21 transfer syntaxes" in check(report, "decoders").found
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": "google/medgemma-4b-it"}, "google/medgemma-4b-it lacks: token"),
+        ({"model": "/nowhere/model"}, "neither a hub name nor a folder with config.json"),
+        ({"lora_adapter_path": Path("/nowhere/lora")}, "holds no adapter_config.json"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_missing(here, changes, said):
+    report = doctor.examine(replace(here, **changes))
+    assert check(report, "in use").state is State.MISSING
+    assert said in check(report, "in use").found
+    assert not report.can_run
+
+
+def test_a_password_in_the_database_address_is_not_shown(here):
+    report = doctor.examine(replace(here, database_url="sqlite://somebody:verysecret@/nowhere.sqlite"))
+    assert "verysecret" not in report.as_text()
+
+
+def test_the_screen_and_the_json_say_the_same(here):
+    report = doctor.examine(here)
+    text, data = report.as_text(), json.loads(json.dumps(report.as_json()))
+    assert max(map(len, text.splitlines())) <= 120
+    assert len(text.splitlines()) < 60
+    for found in data["checks"]:
+        assert found["name"] in text
+    assert data["real_model"]["model"] == "google/medgemma-4b-it"
+    assert "https://huggingface.co/google/medgemma-4b-it" in text
