@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from db.models import Role
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from db.models import Role, UserAccount
+from db.repositories import accounts as repository
 from engine.errors import NotAllowed
 
 
@@ -36,3 +40,18 @@ def require(actor: Actor, *roles: Role) -> None:
     if actor.role is not Role.ADMIN and actor.role not in roles:
         allowed = ", ".join([*roles, Role.ADMIN])
         raise NotAllowed(f"{actor.username} is {actor.role}; this needs one of: {allowed}")
+
+
+def account_of(session: Session, actor: Actor) -> UserAccount:
+    """The actor's row, added on their first act."""
+    account = repository.account_by_username(session, actor.username)
+    if account is not None:
+        return account
+    try:
+        with session.begin_nested():
+            return repository.add_account(session, actor.username, actor.display_name, actor.role)
+    except IntegrityError:  # their other window was first
+        account = repository.account_by_username(session, actor.username)
+        if account is None:
+            raise
+        return account

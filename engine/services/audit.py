@@ -8,7 +8,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from engine.services.accounts import Actor
+from db.models import AuditEvent
+from db.repositories import audit as repository
+from engine.services.accounts import Actor, require
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,14 @@ class AuditPage:
 def record(session: Session, actor: Actor, action: str, subject: str, detail: dict[str, Any] | None = None) -> None:
     """Add an audit row to the transaction of the action it describes; the caller commits both.
     `subject` is like "study:12"."""
-    raise NotImplementedError
+    session.add(AuditEvent(actor=actor.username, action=action, subject=subject, detail=detail or {}))
 
 
 def events_page(
     session: Session, actor: Actor, page: int = 1, page_size: int = 50, subject: str | None = None
 ) -> AuditPage:
     """One page, counted from 1, the latest first. Admins only."""
-    raise NotImplementedError
+    require(actor)
+    events, total = repository.events_page(session, subject, (page - 1) * page_size, page_size)
+    rows = [AuditRow(event.at, event.actor, event.action, event.subject, event.detail) for event in events]
+    return AuditPage(rows, total, page, page_size)

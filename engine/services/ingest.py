@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import os
+import shutil
+import uuid
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Literal
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from db.models import Image, Laterality, Patient, Role, Sex, Study, TaskSource
+from db.repositories import studies as repository
+from db.repositories.accounts import random_pseudonym
+from db.session import begin_write
+from engine.errors import AdmissionRefused, NotFound, Refused
 from engine.findings.answers import Task
-from engine.services.accounts import Actor
+from engine.imaging import film_store
+from engine.imaging.film import Film, FilmTags
+from engine.imaging.load import load_film
+from engine.services import audit, case_state, images, quarantine
+from engine.services.accounts import READERS, Actor, require
+from engine.settings import settings
+
+STORE_ATTEMPTS = 3  # two uploads may add the same patient at once; the second then finds them
 
 
 @dataclass(frozen=True)
@@ -52,5 +70,306 @@ def ingest_file(
 ) -> IngestResult:
     """Take in one file. Commits. `path` is read and left where it is; `file_name` is what the sender called it.
 
-    Refusals do not raise: they come back as `quarantined`. Raises NotAllowed."""
-    raise NotImplementedError
+    The file is copied and hashed first; what becomes of it is written to the database last, so that a crash in
+    between leaves at most a stray file, and sending it again ends the same way. Refusals do not raise: they come
+    back as `quarantined`. Raises NotFound when `path` is not a file, NotAllowed."""
+    require(actor, *READERS, Role.SERVICE)
+    if not path.is_file():
+        raise NotFound(f"there is no file {path.name}")
+    file_name = plain_text(file_name.replace("\\", "/").rsplit("/", 1)[-1], 255) or "unnamed"
+    incoming = _incoming_folder() / uuid.uuid4().hex
+    try:
+        file_sha256, size_bytes = _copy_and_hash(path, incoming)
+        if duplicate := _duplicate(session, actor, file_name, file_sha256):
+            return duplicate
+        try:
+            return _admit(session, actor, incoming, file_name, file_sha256, entry or PatientEntry(), task)
+        except Refused as refusal:
+            quarantine.keep(session, actor, incoming, file_name, file_sha256, size_bytes, refusal)
+            return IngestResult(
+                "quarantined", file_name, file_sha256, reason_code=refusal.code, reason=plain_text(str(refusal), 2000)
+            )
+    finally:
+        incoming.unlink(missing_ok=True)
+
+
+def _admit(
+    session: Session,
+    actor: Actor,
+    incoming: Path,
+    file_name: str,
+    file_sha256: str,
+    entry: PatientEntry,
+    task: Task | None,
+) -> IngestResult:
+    from engine.imaging import admission
+
+    film = load_film(incoming)
+    tags, entry_warnings = merge(film.tags, entry)
+    warnings = [*film.warnings, *admission.check(dataclasses.replace(film, tags=tags)), *entry_warnings]
+    _check_identity(tags)
+    guess = admission.guess_task(film)
+    if task is not None and guess is not None and task != guess:
+        warnings.append(f"the file looks like {guess.value}, but was sent as {task.value}")
+    source = TaskSource.READER if task else TaskSource.TAGS if guess else None
+    found = _Arrival(film, tags, file_sha256, entry.site, task or guess, source, warnings)
+
+    film_store.save(images.films_folder(), file_sha256, film)
+    original = images.original_path(file_sha256)
+    original.parent.mkdir(parents=True, exist_ok=True)
+    if not original.exists():
+        os.replace(incoming, original)
+    try:
+        return _store(session, actor, file_name, found)
+    except Refused:
+        # the film is refused because of what is stored already; the file moves on to quarantine
+        if original.exists() and repository.image_by_file(session, file_sha256) is None:
+            os.replace(original, incoming)
+            shutil.rmtree(film_store.entry_folder(images.films_folder(), file_sha256), ignore_errors=True)
+        raise
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    film: Film
+    tags: FilmTags  # of the file, completed by the form
+    file_sha256: str
+    site: str | None
+    task: Task | None
+    task_source: TaskSource | None
+    warnings: list[str]
+
+
+def _store(session: Session, actor: Actor, file_name: str, found: _Arrival) -> IngestResult:
+    """Patient, study and image in one transaction. Raises Refused for what contradicts the stored data."""
+    for attempt in range(STORE_ATTEMPTS):
+        begin_write(session)
+        try:
+            if duplicate := _duplicate(session, actor, file_name, found.file_sha256):
+                return duplicate
+            image, study, warnings = _add_image(session, found)
+            audit.record(
+                session,
+                actor,
+                "ingest.accepted",
+                f"image:{image.id}",
+                {"study": study.id, "file_sha256": found.file_sha256, "task": study.task},
+            )
+            session.commit()
+        except IntegrityError:
+            session.rollback()
+            if attempt == STORE_ATTEMPTS - 1:
+                raise
+            continue
+        except Refused:
+            session.rollback()
+            raise
+        task = Task(study.task) if study.task else None
+        return IngestResult(
+            "accepted", file_name, found.file_sha256, study.id, image.id, task=task, warnings=tuple(warnings)
+        )
+    raise AssertionError("unreachable")
+
+
+def _add_image(session: Session, found: _Arrival) -> tuple[Image, Study, list[str]]:
+    tags, warnings = found.tags, list(found.warnings)
+    _refuse_reused_instance_uid(session, tags)
+    pixel_sha256 = hash_pixels(found.film)
+    if repository.images_by_pixels(session, pixel_sha256):
+        warnings.append("another image on the worklist has exactly these pixels: check that it is the right child")
+
+    patient = _patient(session, tags, warnings)
+    study = _study(session, patient, found, warnings)
+    image = Image(
+        study_fk=study.id,
+        sop_instance_uid=tags.sop_instance_uid,
+        series_instance_uid=tags.series_instance_uid,
+        file_sha256=found.file_sha256,
+        pixel_sha256=pixel_sha256,
+        source_format=found.film.source_format,
+        modality=plain_text(tags.modality, 16),
+        body_part=plain_text(tags.body_part, 64),
+        view_position=plain_text(tags.view_position, 64),
+        laterality=Laterality(tags.laterality) if tags.laterality else None,
+        rows=found.film.pixels.shape[0],
+        cols=found.film.pixels.shape[1],
+        burned_in_annotation=plain_text(tags.burned_in_annotation, 16),
+    )
+    case_state.queue_read(image, study, patient)
+    study.images.append(image)
+    study.warnings = list(dict.fromkeys([*study.warnings, *(plain_text(text, 500) or "" for text in warnings)]))
+    case_state.refresh(session, study)
+    return image, study, warnings
+
+
+def _refuse_reused_instance_uid(session: Session, tags: FilmTags) -> None:
+    if tags.sop_instance_uid and repository.image_by_sop_instance_uid(session, tags.sop_instance_uid):
+        raise AdmissionRefused(
+            "sop_instance_uid_reused",
+            "(0008,0018) SOP Instance UID belongs to an image that is already here, and this file differs from it: "
+            "ask the sender which of the two is right",
+        )
+
+
+def _patient(session: Session, tags: FilmTags, warnings: list[str]) -> Patient:
+    patient_id, issuer = tags.patient_id or "", tags.issuer_of_patient_id or ""
+    patient = repository.patient_by_key(session, patient_id, issuer)
+    sex = Sex(tags.patient_sex) if tags.patient_sex else None
+    if patient is None:
+        patient = Patient(
+            pseudonym=random_pseudonym("P"),
+            patient_id=patient_id,
+            issuer=issuer,
+            sex=sex,
+            birth_date=tags.patient_birth_date,
+        )
+        session.add(patient)
+        session.flush()
+        return patient
+    is_new_fact = (patient.sex is None and sex is not None) or (
+        patient.birth_date is None and tags.patient_birth_date is not None
+    )
+    if patient.sex is None:
+        patient.sex = sex
+    elif sex is not None and sex != patient.sex:
+        warnings.append(f"(0010,0040) sex is {sex} in this file, {patient.sex} in an earlier one: the earlier is kept")
+    if patient.birth_date is None:
+        patient.birth_date = tags.patient_birth_date
+    elif tags.patient_birth_date is not None and tags.patient_birth_date != patient.birth_date:
+        warnings.append("(0010,0030) birth date differs from that of an earlier file of the child: the earlier is kept")
+    if is_new_fact:
+        case_state.learn_about_patient(session, patient)
+    return patient
+
+
+def _study(session: Session, patient: Patient, found: _Arrival, warnings: list[str]) -> Study:
+    tags = found.tags
+    # A photo has no study UID; one made from its hash is the same when the file is sent again (PS3.5 B.2, 2.25.*).
+    uid = tags.study_instance_uid or f"2.25.{int(found.file_sha256[:32], 16)}"
+    study = repository.study_by_uid(session, uid)
+    if study is None:
+        study = Study(
+            study_instance_uid=uid,
+            patient_fk=patient.id,
+            accession_number=plain_text(tags.accession_number, 64),
+            acquired_on=tags.acquired_on,
+            site=plain_text(found.site or tags.institution or tags.station, 128),
+            task=found.task,
+            task_source=found.task_source,
+            age_months=age_at_acquisition(patient.birth_date, tags.acquired_on),
+            warnings=[],
+            is_phantom=tags.made_by_phantom,
+            patient=patient,
+            images=[],
+        )
+        session.add(study)
+        session.flush()
+        return study
+    if study.patient_fk != patient.id:
+        raise AdmissionRefused(
+            "study_of_another_patient",
+            "(0020,000D) Study Instance UID belongs to a study of another patient (patient ID or issuer differ)",
+        )
+    if found.task and study.task and found.task != study.task:
+        raise AdmissionRefused(
+            "mixed_tasks",
+            f"the image is for {found.task.value}, but its study (0020,000D) is read for {study.task.value}: "
+            "send it as a study of its own",
+        )
+    if tags.acquired_on and study.acquired_on and tags.acquired_on != study.acquired_on:
+        warnings.append(f"this image was acquired on {tags.acquired_on}, the study on {study.acquired_on}")
+    loaded = repository.study_with_images(session, study.id)
+    assert loaded is not None
+    if loaded.task is None and found.task:
+        loaded.task, loaded.task_source = found.task, found.task_source
+    loaded.is_phantom = loaded.is_phantom or tags.made_by_phantom
+    return loaded
+
+
+def age_at_acquisition(birth_date: date | None, acquired_on: date | None) -> float | None:
+    """In calendar months with decimals; None when either date is unknown. Raises AdmissionRefused for a birth after
+    the examination."""
+    if birth_date is not None and acquired_on is not None and birth_date > acquired_on:
+        raise AdmissionRefused(
+            "birth_after_acquisition",
+            f"(0010,0030) Patient's Birth Date lies after the examination on {acquired_on}: one of the two is wrong",
+        )
+    return case_state.age_or_none(birth_date, acquired_on)
+
+
+def merge(tags: FilmTags, entry: PatientEntry) -> tuple[FilmTags, list[str]]:
+    """The file's facts, completed by the form's. Where both speak and differ the file is believed, with a warning
+    that names the field but not its value."""
+    added: dict[str, object] = {}
+    warnings = []
+    for tag, label, entered in (
+        ("patient_id", "patient ID", entry.patient_id.strip() if entry.patient_id else None),
+        ("patient_sex", "sex", entry.sex),
+        ("patient_birth_date", "birth date", entry.birth_date),
+        ("acquired_on", "examination date", entry.acquired_on),
+        ("laterality", "side", entry.laterality),
+    ):
+        in_file = getattr(tags, tag)
+        if entered is None or entered == in_file:
+            continue
+        if in_file is None:
+            added[tag] = entered
+        else:
+            warnings.append(f"the {label} entered at upload differs from the file's: the file's is used")
+    return dataclasses.replace(tags, **added), warnings
+
+
+def _check_identity(tags: FilmTags) -> None:
+    if not tags.patient_id:
+        raise AdmissionRefused(
+            "patient_id_missing", "(0010,0020) Patient ID is missing: enter it at upload, or send the file with it"
+        )
+    for value, name, longest in (
+        (tags.patient_id, "(0010,0020) Patient ID", 128),
+        (tags.issuer_of_patient_id, "(0010,0021) Issuer of Patient ID", 128),
+        (tags.sop_instance_uid, "(0008,0018) SOP Instance UID", 64),
+        (tags.study_instance_uid, "(0020,000D) Study Instance UID", 64),
+        (tags.series_instance_uid, "(0020,000E) Series Instance UID", 64),
+    ):
+        if value and (len(value) > longest or "\0" in value):
+            raise AdmissionRefused("identifier_invalid", f"{name} must have at most {longest} plain characters")
+    age_at_acquisition(tags.patient_birth_date, tags.acquired_on)
+
+
+def _duplicate(session: Session, actor: Actor, file_name: str, file_sha256: str) -> IngestResult | None:
+    image = repository.image_by_file(session, file_sha256)
+    if image is None:
+        return None
+    audit.record(session, actor, "ingest.duplicate", f"image:{image.id}", {"study": image.study_fk})
+    session.commit()
+    return IngestResult("duplicate", file_name, file_sha256, image.study_fk, image.id)
+
+
+def hash_pixels(film: Film) -> str:
+    """SHA-256 over shape and stored values: equal for two files that hold the same picture under other tags."""
+    digest = hashlib.sha256(repr(film.pixels.shape).encode())
+    digest.update(film.pixels.tobytes())
+    return digest.hexdigest()
+
+
+def plain_text(text: str | None, longest: int) -> str | None:
+    """Text that any database stores: no NUL, at most `longest` characters; None for nothing."""
+    return (text or "").replace("\0", "").strip()[:longest] or None
+
+
+def _incoming_folder() -> Path:
+    folder = settings().data_dir / "incoming"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _copy_and_hash(source: Path, target: Path) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with source.open("rb") as reader, target.open("xb") as writer:
+        while block := reader.read(1 << 20):
+            digest.update(block)
+            size += len(block)
+            writer.write(block)
+        writer.flush()
+        os.fsync(writer.fileno())
+    return digest.hexdigest(), size

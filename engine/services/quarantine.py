@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from db.models import QuarantineState
-from engine.services.accounts import Actor
+from db.models import Quarantine, QuarantineState
+from db.repositories import quarantine as repository
+from db.session import begin_write
+from db.types import utc_now
+from engine.errors import Conflict, NotFound, Refused
+from engine.services import audit
+from engine.services.accounts import READERS, Actor, require
 from engine.settings import settings
+
+# refusals that may mean a mix-up or tampering rather than a bad file
+ALERT_CODES = {"sop_instance_uid_reused", "study_of_another_patient"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,59 @@ def original_path(file_sha256: str) -> Path:
     return settings().data_dir / "quarantine" / file_sha256
 
 
+def keep(
+    session: Session,
+    actor: Actor,
+    incoming: Path,
+    file_name: str,
+    file_sha256: str,
+    size_bytes: int,
+    refusal: Refused,
+) -> int:
+    """Move a refused file to its place, then add its row (or count it on the row it already has), and commit."""
+    place = original_path(file_sha256)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.exists():
+        os.replace(incoming, place)
+    begin_write(session)
+    row = repository.quarantined_file(session, file_sha256, refusal.code, file_name)
+    if row is None:
+        try:
+            with session.begin_nested():
+                row = Quarantine(
+                    file_name=file_name,
+                    file_sha256=file_sha256,
+                    size_bytes=size_bytes,
+                    code=refusal.code,
+                    reason=str(refusal).replace("\0", "")[:2000],
+                    is_alert=refusal.code in ALERT_CODES,
+                    times_received=0,
+                )
+                _received(row, actor)
+                session.add(row)
+        except IntegrityError:  # the same file arrived twice at once
+            row = repository.quarantined_file(session, file_sha256, refusal.code, file_name)
+            if row is None:
+                raise
+            _received(row, actor)
+    else:
+        _received(row, actor)
+    session.flush()
+    audit.record(
+        session, actor, "ingest.quarantined", f"quarantine:{row.id}", {"code": refusal.code, "file_sha256": file_sha256}
+    )
+    session.commit()
+    return row.id
+
+
+def _received(row: Quarantine, actor: Actor) -> None:
+    row.times_received += 1
+    row.received_at = utc_now()
+    row.received_from = actor.username
+    row.state = QuarantineState.OPEN
+    row.dismissed_by = row.dismissed_at = row.note = None
+
+
 def quarantine_page(
     session: Session,
     actor: Actor,
@@ -53,10 +116,44 @@ def quarantine_page(
     states: tuple[QuarantineState, ...] = (QuarantineState.OPEN,),
 ) -> QuarantinePage:
     """One page, counted from 1, the latest first. `search` looks in file name, code, reason and hash."""
-    raise NotImplementedError
+    require(actor, *READERS)
+    rows, total = repository.quarantine_page(session, states, search, (page - 1) * page_size, page_size)
+    return QuarantinePage([_row(row) for row in rows], total, page, page_size)
+
+
+def _row(row: Quarantine) -> QuarantineRow:
+    return QuarantineRow(
+        quarantine_id=row.id,
+        file_name=row.file_name,
+        file_sha256=row.file_sha256,
+        size_bytes=row.size_bytes,
+        code=row.code,
+        reason=row.reason,
+        is_alert=row.is_alert,
+        times_received=row.times_received,
+        received_at=row.received_at,
+        received_from=row.received_from,
+        state=QuarantineState(row.state),
+        dismissed_by=row.dismissed_by,
+        dismissed_at=row.dismissed_at,
+        note=row.note,
+    )
 
 
 def dismiss(session: Session, actor: Actor, quarantine_id: int, note: str) -> None:
     """Somebody has dealt with it, and says how. The file stays. Commits. Raises NotFound, Conflict when dismissed
     already, Refused("note_missing")."""
-    raise NotImplementedError
+    require(actor, *READERS)
+    note = note.replace("\0", "").strip()
+    if not note:
+        raise Refused("note_missing", "say in a few words what was done about the file")
+    begin_write(session)
+    row = session.get(Quarantine, quarantine_id, with_for_update=True)
+    if row is None:
+        raise NotFound(f"there is no quarantined file {quarantine_id}")
+    if row.state == QuarantineState.DISMISSED:
+        raise Conflict(f"{row.dismissed_by} has dealt with this file already")
+    row.state = QuarantineState.DISMISSED
+    row.dismissed_by, row.dismissed_at, row.note = actor.username, utc_now(), note
+    audit.record(session, actor, "quarantine.dismissed", f"quarantine:{row.id}", {"code": row.code})
+    session.commit()

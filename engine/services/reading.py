@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from engine.findings.answers import Task, View
+from db.models import Image, ModelVersion, Patient, Prediction, ReadState, Role, Study, TaskSource, Worker
+from db.repositories import reads as repository
+from db.repositories.studies import locked_image
+from db.session import begin_write
+from db.types import utc_now
+from engine.errors import NotFound
+from engine.findings.answers import TASK_OF_VIEW, Task, View, check_answer
 from engine.inference.read import Read, ReadContext
-from engine.services.accounts import Actor
+from engine.services import audit, case_state
+from engine.services.accounts import Actor, require
 
 
 @dataclass(frozen=True)
@@ -30,19 +38,52 @@ class AwaitingImage:
         return ReadContext(sex=self.sex, age_months=self.age_months)
 
 
-def images_awaiting_read(
-    session: Session, actor: Actor, limit: int = 32, image_ids: Sequence[int] | None = None
-) -> list[AwaitingImage]:
-    """The images to read next, the longest waiting first; of `image_ids` only those that still wait, when given."""
-    raise NotImplementedError
+def images_awaiting_read(session: Session, actor: Actor, limit: int = 32) -> list[AwaitingImage]:
+    """The images to read next, the longest waiting first."""
+    require(actor, Role.SERVICE)
+    return [
+        _awaiting(image, study, patient) for image, study, patient in repository.images_awaiting_read(session, limit)
+    ]
+
+
+def _awaiting(image: Image, study: Study, patient: Patient) -> AwaitingImage:
+    return AwaitingImage(
+        image_id=image.id,
+        study_id=study.id,
+        task=Task(study.task) if study.task else None,
+        sex=patient.sex.value if patient.sex else None,
+        age_months=study.age_months,
+        read_round=image.read_round,
+    )
 
 
 def record_triage(
     session: Session, actor: Actor, image_id: int, view: View, probabilities: dict[str, float]
 ) -> AwaitingImage | None:
     """Route an image whose tags did not say what it is. Returns it with its task, ready to be read, or None when it
-    cannot be read now (not one of the three views, or a fact is missing; the case says so). Commits."""
-    raise NotImplementedError
+    cannot be read now (not one of the three views, or a fact is missing; the case says so). Commits.
+
+    A task that the case has by now, from a reader or another of its images, stays."""
+    require(actor, Role.SERVICE)
+    begin_write(session)
+    image, study = _image_and_study(session, image_id)
+    task = TASK_OF_VIEW.get(view)
+    if study.task is None and task is None:
+        case_state.block_read(image, case_state.NOT_ONE_OF_THE_VIEWS)
+    elif study.task is None:
+        study.task, study.task_source = task, TaskSource.TRIAGE
+        for other in study.images:
+            case_state.queue_read(other, study, study.patient)
+    case_state.refresh(session, study)
+    audit.record(
+        session,
+        actor,
+        "read.triage",
+        f"image:{image_id}",
+        {"view": view.value, "probabilities": {name: round(value, 4) for name, value in probabilities.items()}},
+    )
+    session.commit()
+    return _awaiting(image, study, study.patient) if image.read_state == ReadState.QUEUED else None
 
 
 def record_reads(
@@ -54,20 +95,111 @@ def record_reads(
     is_phantom: bool,
     read_rounds: Sequence[int] | None = None,
 ) -> list[int]:
-    """Store reads, one an image, and return the prediction ids. Commits.
+    """Store reads, one an image, and return the ids of the predictions. Commits.
 
-    Idempotent: a second read of the same image, round and model version changes nothing. `is_phantom` says that the
-    phantom model made them (Reader.is_phantom)."""
-    raise NotImplementedError
+    Idempotent: a second read of the same image, round and model version changes nothing and returns the first one's
+    id. A read made before a reader supplied a fact (`read_rounds`, from AwaitingImage) is stored, but the image stays
+    queued; one for a task that the case no longer has is dropped. `is_phantom` says that the phantom model made them
+    (Reader.is_phantom)."""
+    require(actor, Role.SERVICE)
+    rounds = read_rounds if read_rounds is not None else [None] * len(image_ids)
+    begin_write(session)
+    prediction_ids = []
+    versions: dict[str, ModelVersion] = {}
+    for image_id, read, read_round in zip(image_ids, reads, rounds, strict=True):
+        if read.model_version not in versions:
+            versions[read.model_version] = _model_version(session, read.model_version, is_phantom)
+        prediction = _record_read(session, actor, image_id, read, read_round, versions[read.model_version])
+        if prediction is not None:
+            prediction_ids.append(prediction.id)
+    session.commit()
+    return prediction_ids
+
+
+def _record_read(
+    session: Session, actor: Actor, image_id: int, read: Read, read_round: int | None, version: ModelVersion
+) -> Prediction | None:
+    image, study = _image_and_study(session, image_id)
+    if read.task != study.task:
+        return None
+    if read.answer is not None:
+        check_answer(read.answer)
+    read_round = image.read_round if read_round is None else read_round
+    prediction = repository.prediction_of_round(session, image_id, version.id, read_round)
+    if prediction is None:
+        low, high = read.interval_months or (None, None)
+        prediction = Prediction(
+            image_fk=image_id,
+            model_version_fk=version.id,
+            read_round=read_round,
+            task=study.task,
+            answer=dict(read.answer) if read.answer is not None else None,
+            probabilities=read.probabilities,
+            median_months=read.median_months,
+            interval_low_months=low,
+            interval_high_months=high,
+            abstained=read.abstained,
+            reason=read.reason,
+            milliseconds=read.milliseconds,
+        )
+        session.add(prediction)
+        session.flush()
+        audit.record(
+            session,
+            actor,
+            "read.recorded",
+            f"image:{image_id}",
+            {"prediction": prediction.id, "model_version": version.name, "abstained": read.abstained},
+        )
+    if read_round == image.read_round:
+        image.read_state, image.read_blocked_reason = ReadState.DONE, None
+    case_state.refresh(session, study)
+    return prediction
 
 
 def record_read_failure(session: Session, actor: Actor, image_id: int, reason: str) -> None:
     """The image cannot be read for a reason of its own (its pixels are gone, say): the case says so. Commits."""
-    raise NotImplementedError
+    require(actor, Role.SERVICE)
+    begin_write(session)
+    image, study = _image_and_study(session, image_id)
+    case_state.block_read(image, reason.replace("\0", "")[:500])
+    case_state.refresh(session, study)
+    audit.record(session, actor, "read.failed", f"image:{image_id}")
+    session.commit()
 
 
 def heartbeat(
     session: Session, actor: Actor, worker_name: str, model_version: str | None, detail: str | None = None
 ) -> None:
-    """The worker is alive; `detail` in a few words what it does or waits for. Commits."""
-    raise NotImplementedError
+    """The worker is alive; `detail` says in a few words what it does or waits for. Commits."""
+    require(actor, Role.SERVICE)
+    begin_write(session)
+    worker = session.get(Worker, worker_name)
+    if worker is None:
+        worker = Worker(name=worker_name)
+        session.add(worker)
+    worker.at, worker.model_version, worker.detail = utc_now(), model_version, detail
+    session.commit()
+
+
+def _image_and_study(session: Session, image_id: int) -> tuple[Image, Study]:
+    found = locked_image(session, image_id)
+    if found is None:
+        raise NotFound(f"there is no image {image_id}")
+    return found
+
+
+def _model_version(session: Session, name: str, is_phantom: bool) -> ModelVersion:
+    version = repository.model_version_by_name(session, name)
+    if version is not None:
+        return version
+    try:
+        with session.begin_nested():
+            version = ModelVersion(name=name, is_phantom=is_phantom)
+            session.add(version)
+            return version
+    except IntegrityError:  # another worker was first
+        version = repository.model_version_by_name(session, name)
+        if version is None:
+            raise
+        return version

@@ -3,105 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from typing import Any, Literal
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from db.models import ReadState, RejectReason, StudyStatus, TaskSource, Verdict
-from engine.findings.answers import Answer, Task
-from engine.findings.urgency import Urgency
-from engine.imaging.film import Voi
-from engine.services.accounts import Actor
+from db.models import (
+    Image,
+    Laterality,
+    Patient,
+    Prediction,
+    RejectReason,
+    Review,
+    Role,
+    Sex,
+    Study,
+    TaskSource,
+    UserAccount,
+    Verdict,
+)
+from db.repositories import studies as repository
+from db.repositories.reads import latest_predictions
+from db.repositories.reviews import latest_reviews
+from db.session import begin_write
+from engine.errors import AdmissionRefused, AnswerRefused, Conflict, NotAllowed, NotFound
+from engine.findings.answers import Answer, Task, check_answer
+from engine.services import audit, case_state, study_view
+from engine.services.accounts import READERS, Actor, account_of, require
+from engine.services.study_view import ImageView, ReadView, ReviewView, StudyView
 
-
-@dataclass(frozen=True)
-class ReadView:
-    """A read as stored; see engine.inference.read.Read for the fields. `words` is the answer for people."""
-
-    prediction_id: int
-    task: Task
-    answer: Answer | None
-    words: str
-    probabilities: dict[str, Any]
-    median_months: int | None
-    interval_months: tuple[int, int] | None
-    abstained: bool
-    reason: str | None
-    urgency: Urgency
-    model_version: str
-    is_phantom: bool
-    milliseconds: float
-    created_at: datetime
-
-
-@dataclass(frozen=True)
-class ReviewView:
-    review_id: int
-    revision: int
-    verdict: Verdict
-    answer: Answer | None
-    words: str
-    reject_reason: RejectReason | None
-    comment: str | None
-    details: dict[str, Any]
-    prediction_id: int | None
-    reader: str  # display name
-    is_mine: bool
-    seconds: float | None
-    created_at: datetime
-
-
-@dataclass(frozen=True)
-class ImageView:
-    """`read` is the latest one, None while it is queued or blocked (`read_blocked_reason` says why).
-    `reviews` has the latest first; `decision` is the one in force, None when there is none or it was withdrawn.
-    Pass `seen_review_id` back with a Decision: it is how a decision made in the meantime is noticed."""
-
-    image_id: int
-    laterality: Literal["L", "R", None]
-    laterality_entered_by: str | None
-    rows: int
-    cols: int
-    is_colour: bool
-    vois: tuple[Voi, ...]
-    inverted: bool
-    slope: float
-    intercept: float
-    spacing_mm: tuple[float, float] | None
-    spacing_source: Literal["calibrated", "detector", None]
-    modality: str | None
-    view_position: str | None
-    pixels_url: str
-    read_state: ReadState
-    read_blocked_reason: str | None
-    read: ReadView | None
-    reviews: tuple[ReviewView, ...]
-    decision: ReviewView | None
-    seen_review_id: int | None
-    missing_facts: tuple[str, ...]  # of "task", "sex", "laterality": what a confirm or a read waits for
-
-
-@dataclass(frozen=True)
-class StudyView:
-    study_id: int
-    pseudonym: str
-    sex: Literal["M", "F", None]
-    sex_entered_by: str | None
-    birth_date: date | None
-    birth_date_entered_by: str | None
-    age_months: float | None
-    age_words: str | None
-    acquired_on: date | None
-    received_at: datetime
-    site: str | None
-    task: Task | None
-    task_source: TaskSource | None
-    status: StudyStatus
-    urgency: Urgency
-    warnings: tuple[str, ...]
-    is_phantom: bool
-    images: tuple[ImageView, ...]
+__all__ = [
+    "Decision",
+    "ImageView",
+    "ReadView",
+    "ReviewView",
+    "StudyView",
+    "load_study",
+    "record_review",
+    "set_facts",
+    "undo_review",
+]
 
 
 @dataclass(frozen=True)
@@ -122,7 +64,15 @@ class Decision:
 
 def load_study(session: Session, actor: Actor, study_id: int) -> StudyView:
     """Everything the review page shows. Writes an audit row and commits. Raises NotFound, NotAllowed."""
-    raise NotImplementedError
+    require(actor, *READERS)
+    study = repository.study_with_images(session, study_id)
+    if study is None:
+        raise NotFound(f"there is no study {study_id}")
+    view = study_view.study_view(session, actor, study)
+    begin_write(session)
+    audit.record(session, actor, "study.viewed", f"study:{study_id}")
+    session.commit()
+    return view
 
 
 def record_review(session: Session, actor: Actor, image_id: int, decision: Decision) -> int:
@@ -131,13 +81,129 @@ def record_review(session: Session, actor: Actor, image_id: int, decision: Decis
     A correction that equals the read is stored as confirmed. Sending the same decision twice stores it once.
     Raises Conflict when there is a review or a read the reader has not seen, AnswerRefused for an answer outside
     the closed set or while a needed fact is missing, NotFound, NotAllowed."""
-    raise NotImplementedError
+    require(actor, *READERS)
+    begin_write(session)
+    image, study = _image_and_study(session, image_id)
+    reader = account_of(session, actor)
+    prediction = latest_predictions(session, [image_id]).get(image_id)
+    latest = latest_reviews(session, [image_id]).get(image_id)
+    verdict, answer = _checked(decision, image, study, prediction)
+
+    if latest is not None and latest.id != decision.seen_review_id:
+        if _is_same(latest, reader, verdict, answer, decision):
+            return latest.id
+        raise Conflict("this image has been decided in the meantime: look at that decision, then decide again")
+    if latest is None and decision.seen_review_id is not None:
+        raise Conflict(f"the image has no review {decision.seen_review_id}: open the case again")
+    review = Review(
+        image_fk=image_id,
+        revision=latest.revision + 1 if latest else 1,
+        supersedes_id=latest.id if latest else None,
+        prediction_fk=prediction.id if prediction else None,
+        reader_fk=reader.id,
+        verdict=verdict,
+        answer=answer,
+        reject_reason=decision.reject_reason,
+        comment=_comment(decision),
+        details=decision.details,
+        seconds=decision.seconds,
+    )
+    _add(session, review, study)
+    detail = {"review": review.id, "verdict": verdict.value, "supersedes": review.supersedes_id}
+    audit.record(session, actor, "review.recorded", f"image:{image_id}", detail)
+    session.commit()
+    return review.id
+
+
+def _checked(
+    decision: Decision, image: Image, study: Study, prediction: Prediction | None
+) -> tuple[Verdict, Answer | None]:
+    """The verdict and the answer to store. Raises AnswerRefused, Conflict."""
+    if decision.verdict == Verdict.WITHDRAWN:
+        raise AnswerRefused("not_a_decision", "a decision is withdrawn by undo_review")
+    if (decision.verdict == Verdict.REJECTED) != (decision.reject_reason is not None):
+        raise AnswerRefused("reject_reason", "a rejection needs a reason, and only a rejection has one")
+    if decision.verdict == Verdict.REJECTED:
+        if decision.reject_reason == RejectReason.OTHER and not _comment(decision):
+            raise AnswerRefused("comment_missing", 'the reason "other" needs a comment')
+        return Verdict.REJECTED, None
+
+    missing = case_state.missing_facts(image, study, study.patient)
+    if missing:
+        raise AnswerRefused(f"{missing[0]}_missing", f"{' and '.join(missing)} unknown: enter it on the case first")
+    if decision.prediction_id is not None and (prediction is None or prediction.id != decision.prediction_id):
+        raise Conflict("the image has been read again in the meantime: look at the new read, then decide")
+    if decision.verdict == Verdict.CONFIRMED:
+        if prediction is None or prediction.id != decision.prediction_id:
+            raise AnswerRefused("nothing_to_confirm", "there is no read to confirm: give an answer or reject the image")
+        if prediction.answer is None:
+            raise AnswerRefused("abstained", "the model gave no read: give an answer or reject the image")
+        return Verdict.CONFIRMED, check_answer(prediction.answer)
+    answer = check_answer(decision.answer or {})
+    if answer["task"] != study.task:
+        raise AnswerRefused("wrong_task", f"the case is read for {study.task}, the answer is for {answer['task']}")
+    if prediction is not None and answer == prediction.answer:
+        return Verdict.CONFIRMED, answer
+    return Verdict.CORRECTED, answer
+
+
+def _is_same(latest: Review, reader: UserAccount, verdict: Verdict, answer: Answer | None, decision: Decision) -> bool:
+    """The same reader sent the same decision again (a double click, a repeated request)."""
+    return (
+        latest.reader_fk == reader.id
+        and latest.supersedes_id == decision.seen_review_id
+        and latest.verdict == verdict
+        and latest.answer == answer
+        and latest.reject_reason == decision.reject_reason
+        and latest.comment == _comment(decision)
+    )
+
+
+def _comment(decision: Decision) -> str | None:
+    return (decision.comment or "").replace("\0", "").strip() or None
+
+
+def _add(session: Session, review: Review, study: Study) -> None:
+    """Raises Conflict when another decision took the same revision: its uniqueness lets one of two win."""
+    try:
+        session.add(review)
+        session.flush()
+    except IntegrityError:
+        session.rollback()
+        raise Conflict(
+            "this image has been decided in the meantime: look at that decision, then decide again"
+        ) from None
+    case_state.refresh(session, study)
 
 
 def undo_review(session: Session, actor: Actor, review_id: int) -> int:
     """Withdraw the latest decision of an image, which then awaits review again; returns the id of the row that
     says so. A reader may withdraw only their own. Raises Conflict, NotFound, NotAllowed."""
-    raise NotImplementedError
+    require(actor, *READERS)
+    begin_write(session)
+    review = session.get(Review, review_id)
+    if review is None:
+        raise NotFound(f"there is no review {review_id}")
+    image, study = _image_and_study(session, review.image_fk)
+    reader = account_of(session, actor)
+    if review.reader_fk != reader.id and actor.role != Role.ADMIN:
+        raise NotAllowed("a decision can be withdrawn by the reader who made it, or by an admin")
+    latest = latest_reviews(session, [image.id])[image.id]
+    if latest.id != review.id or review.verdict == Verdict.WITHDRAWN:
+        raise Conflict("this decision is no longer the latest: open the case again")
+    withdrawal = Review(
+        image_fk=image.id,
+        revision=review.revision + 1,
+        supersedes_id=review.id,
+        prediction_fk=review.prediction_fk,
+        reader_fk=reader.id,
+        verdict=Verdict.WITHDRAWN,
+        details={},
+    )
+    _add(session, withdrawal, study)
+    audit.record(session, actor, "review.withdrawn", f"image:{image.id}", {"review": review.id})
+    session.commit()
+    return withdrawal.id
 
 
 def set_facts(
@@ -150,8 +216,57 @@ def set_facts(
     laterality: Literal["L", "R", None] = None,
     task: Task | None = None,
 ) -> None:
-    """Fill in what the file did not say; who did is recorded. Unreviewed images that it matters to are read again.
+    """Fill in what the file did not say; who did is recorded. Undecided images that it matters to are read again.
 
     Only fills unknowns (a task that triage guessed counts as unknown): raises Conflict where the fact is known and
     differs, AdmissionRefused for a birth after the examination, NotFound, NotAllowed."""
-    raise NotImplementedError
+    require(actor, *READERS)
+    begin_write(session)
+    image, study = _image_and_study(session, image_id)
+    patient = study.patient
+    entered = [
+        name
+        for name, given in (("sex", sex), ("birth_date", birth_date), ("laterality", laterality), ("task", task))
+        if given is not None
+    ]
+    if sex is not None and _is_new("sex", patient.sex, sex):
+        patient.sex, patient.sex_entered_by = Sex(sex), actor.username
+    if birth_date is not None and _is_new("birth date", patient.birth_date, birth_date):
+        _refuse_birth_after_examination(session, patient, birth_date)
+        patient.birth_date, patient.birth_date_entered_by = birth_date, actor.username
+    if laterality is not None and _is_new("side", image.laterality, laterality):
+        image.laterality, image.laterality_entered_by = Laterality(laterality), actor.username
+    has_new_task = task is not None and (
+        (study.task_source == TaskSource.TRIAGE and study.task != task) or _is_new("task", study.task, task)
+    )
+    if has_new_task:
+        study.task, study.task_source = task, TaskSource.READER
+    if sex is not None or birth_date is not None:
+        case_state.learn_about_patient(session, patient)
+    elif has_new_task:
+        case_state.read_again(session, study)
+    audit.record(session, actor, "facts.entered", f"image:{image_id}", {"study": study.id, "fields": entered})
+    session.commit()
+
+
+def _is_new(name: str, known: object, given: object) -> bool:
+    """False when it is known already. Raises Conflict when it is known to be something else."""
+    if known is not None and known != given:
+        raise Conflict(f"the {name} is known already and differs: only what is unknown can be entered here")
+    return known is None
+
+
+def _refuse_birth_after_examination(session: Session, patient: Patient, birth_date: date) -> None:
+    for study in repository.studies_of_patient(session, patient.id):
+        if study.acquired_on is not None and birth_date > study.acquired_on:
+            raise AdmissionRefused(
+                "birth_after_acquisition",
+                f"a birth on {birth_date} lies after the child's examination on {study.acquired_on}",
+            )
+
+
+def _image_and_study(session: Session, image_id: int) -> tuple[Image, Study]:
+    found = repository.locked_image(session, image_id)
+    if found is None:
+        raise NotFound(f"there is no image {image_id}")
+    return found

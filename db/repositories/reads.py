@@ -1,0 +1,49 @@
+"""Reads of the model, and the images that wait for one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, joinedload
+
+from db.models import Image, ModelVersion, Patient, Prediction, ReadState, Study
+
+
+def images_awaiting_read(session: Session, limit: int) -> list[tuple[Image, Study, Patient]]:
+    """The longest waiting first."""
+    query = (
+        select(Image, Study, Patient)
+        .join(Study, Image.study_fk == Study.id)
+        .join(Patient, Study.patient_fk == Patient.id)
+        .where(Image.read_state == ReadState.QUEUED)
+        .order_by(Image.id)
+        .limit(limit)
+    )
+    return [(image, study, patient) for image, study, patient in session.execute(query)]
+
+
+def latest_predictions(session: Session, image_ids: Sequence[int]) -> dict[int, Prediction]:
+    """The latest read of each image that has one made with all that is known now, with its model version."""
+    latest = (
+        select(func.max(Prediction.id))
+        .join(Image, (Prediction.image_fk == Image.id) & (Prediction.read_round == Image.read_round))
+        .where(Prediction.image_fk.in_(image_ids))
+        .group_by(Prediction.image_fk)
+    )
+    query = select(Prediction).where(Prediction.id.in_(latest)).options(joinedload(Prediction.model_version))
+    return {prediction.image_fk: prediction for prediction in session.scalars(query)}
+
+
+def prediction_of_round(session: Session, image_id: int, model_version_id: int, read_round: int) -> Prediction | None:
+    return session.scalar(
+        select(Prediction).where(
+            Prediction.image_fk == image_id,
+            Prediction.model_version_fk == model_version_id,
+            Prediction.read_round == read_round,
+        )
+    )
+
+
+def model_version_by_name(session: Session, name: str) -> ModelVersion | None:
+    return session.scalar(select(ModelVersion).where(ModelVersion.name == name))

@@ -1,0 +1,183 @@
+"""Patients, studies and images, and the worklist over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, false, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload, selectinload
+
+from db.models import Image, Patient, Study, StudyStatus, Task, Urgency
+
+
+def patient_by_key(session: Session, patient_id: str, issuer: str) -> Patient | None:
+    return session.scalar(select(Patient).where(Patient.patient_id == patient_id, Patient.issuer == issuer))
+
+
+def study_by_uid(session: Session, study_instance_uid: str) -> Study | None:
+    return session.scalar(select(Study).where(Study.study_instance_uid == study_instance_uid))
+
+
+def study_with_images(session: Session, study_id: int) -> Study | None:
+    """The study with patient and images loaded."""
+    return session.scalar(
+        select(Study)
+        .where(Study.id == study_id)
+        .options(joinedload(Study.patient), selectinload(Study.images))
+        .execution_options(populate_existing=True)
+    )
+
+
+def locked_image(session: Session, image_id: int) -> tuple[Image, Study] | None:
+    """The image and its study, with patient and images loaded. Until the end of the transaction nobody else changes
+    what belongs to the study (rows are locked on PostgreSQL; SQLite has one writer, see db.session.begin_write)."""
+    study_id = session.scalar(select(Image.study_fk).where(Image.id == image_id))
+    if study_id is None:
+        return None
+    session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
+    study = study_with_images(session, study_id)
+    assert study is not None
+    return next(image for image in study.images if image.id == image_id), study
+
+
+def studies_of_patient(session: Session, patient_fk: int) -> list[Study]:
+    """The patient's studies with patient and images loaded."""
+    query = (
+        select(Study)
+        .where(Study.patient_fk == patient_fk)
+        .options(joinedload(Study.patient), selectinload(Study.images))
+        .order_by(Study.id)
+    )
+    return list(session.scalars(query))
+
+
+def image_by_file(session: Session, file_sha256: str) -> Image | None:
+    return session.scalar(select(Image).where(Image.file_sha256 == file_sha256))
+
+
+def image_by_sop_instance_uid(session: Session, sop_instance_uid: str) -> Image | None:
+    return session.scalar(select(Image).where(Image.sop_instance_uid == sop_instance_uid))
+
+
+def images_by_pixels(session: Session, pixel_sha256: str) -> list[Image]:
+    """Images with the same pixels, whatever their tags, with their study."""
+    query = select(Image).where(Image.pixel_sha256 == pixel_sha256).options(joinedload(Image.study))
+    return list(session.scalars(query))
+
+
+@dataclass(frozen=True)
+class Order:
+    """Columns to sort by, the second of each pair True for descending; unknown values come last either way, and the
+    study's id settles what is left, so that the order is total."""
+
+    columns: tuple[tuple[InstrumentedAttribute[Any], bool], ...]
+
+    def reversed(self) -> Order:
+        return Order(tuple((column, not descending) for column, descending in self.columns))
+
+    @property
+    def with_id(self) -> tuple[tuple[InstrumentedAttribute[Any], bool], ...]:
+        return (*self.columns, (Study.id, False))
+
+    def by(self) -> list[ColumnElement[Any]]:
+        return [(column.desc() if descending else column.asc()).nulls_last() for column, descending in self.with_id]
+
+    def after(self, values: Sequence[Any]) -> ColumnElement[bool]:
+        """Everything that comes after the row with these values of the columns and the id."""
+        tied: list[ColumnElement[bool]] = []
+        alternatives: list[ColumnElement[bool]] = []
+        for (column, descending), value in zip(self.with_id, values, strict=True):
+            if value is None:
+                later: ColumnElement[bool] = false()
+            else:
+                later = column < value if descending else column > value
+                if column is not Study.id:
+                    later = or_(later, column.is_(None))
+            alternatives.append(and_(*tied, later))
+            tied.append(column.is_(None) if value is None else column == value)
+        return or_(*alternatives)
+
+
+@dataclass(frozen=True)
+class StudyQuery:
+    """Which studies; an empty sequence means any."""
+
+    statuses: Sequence[StudyStatus] = ()
+    tasks: Sequence[Task] = ()
+    sites: Sequence[str] = ()
+    urgencies: Sequence[Urgency] = ()
+    search: str = ""
+    age_months_range: tuple[float, float] | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        conditions: list[ColumnElement[bool]] = []
+        for column, values in (
+            (Study.status, self.statuses),
+            (Study.task, self.tasks),
+            (Study.site, self.sites),
+            (Study.urgency, self.urgencies),
+        ):
+            if values:
+                conditions.append(column.in_(values))
+        if self.age_months_range:
+            conditions.append(Study.age_months.between(*self.age_months_range))
+        if term := self.search.strip():
+            conditions.append(
+                or_(
+                    *(
+                        column.icontains(term, autoescape=True)
+                        for column in (
+                            Patient.pseudonym,
+                            Patient.patient_id,
+                            Study.accession_number,
+                            Study.study_instance_uid,
+                        )
+                    )
+                )
+            )
+        return conditions
+
+    def apply(self, query: Select[Any]) -> Select[Any]:
+        """`query` selects from Study. The patient is joined only where the search needs it."""
+        if self.search.strip():
+            query = query.join(Patient, Study.patient_fk == Patient.id)
+        return query.where(*self.conditions())
+
+
+def count_studies(session: Session, query: StudyQuery) -> int:
+    return session.scalar(query.apply(select(func.count(Study.id)))) or 0
+
+
+def studies_page(session: Session, query: StudyQuery, order: Order, offset: int, limit: int) -> list[Study]:
+    """One page with patient and images loaded."""
+    ids = list(session.scalars(query.apply(select(Study.id)).order_by(*order.by()).offset(offset).limit(limit)))
+    loaded = {
+        study.id: study
+        for study in session.scalars(
+            select(Study).where(Study.id.in_(ids)).options(joinedload(Study.patient), selectinload(Study.images))
+        )
+    }
+    return [loaded[study_id] for study_id in ids]
+
+
+def study_after(
+    session: Session, query: StudyQuery, order: Order, values: Sequence[Any] | None, without_id: int | None
+) -> int | None:
+    """The first study after `values` (from the top when None), leaving out `without_id`."""
+    statement = query.apply(select(Study.id)).order_by(*order.by()).limit(1)
+    if values is not None:
+        statement = statement.where(order.after(values))
+    if without_id is not None:
+        statement = statement.where(Study.id != without_id)
+    return session.scalar(statement)
+
+
+def counts_by(session: Session, column: InstrumentedAttribute[Any], *conditions: ColumnElement[bool]) -> dict[Any, int]:
+    rows = session.execute(select(column, func.count(Study.id)).where(*conditions).group_by(column))
+    return {value: count for value, count in rows}
+
+
+def site_names(session: Session) -> list[str]:
+    return list(session.scalars(select(Study.site).where(Study.site.is_not(None)).distinct().order_by(Study.site)))

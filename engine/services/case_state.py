@@ -1,0 +1,122 @@
+"""What follows for a study from its images, reads and reviews: what may be read, its status and its urgency.
+
+Every service that changes one of them calls `refresh` in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from sqlalchemy.orm import Session
+
+from db.models import Image, Patient, Prediction, ReadState, Review, Study, StudyStatus, Urgency, Verdict
+from db.repositories import studies as repository
+from db.repositories.reads import latest_predictions
+from db.repositories.reviews import latest_reviews
+from engine.findings import bone_age, summary
+from engine.findings.age import age_months_at
+from engine.findings.answers import Task
+from engine.findings.urgency import NO_URGENCY, most_urgent
+from engine.findings.urgency import Urgency as FindingUrgency
+
+NOT_ONE_OF_THE_VIEWS = "it does not look like a hand, a fundus or a wrist: choose the task on the case, or reject it"
+
+
+def queue_read(image: Image, study: Study, patient: Patient) -> None:
+    """Let the model read the image next, or say what that waits for."""
+    image.read_blocked_reason = None
+    if study.task == Task.BONE_AGE:
+        image.read_blocked_reason = bone_age.why_not_readable(patient.sex, study.age_months)
+    image.read_state = ReadState.BLOCKED if image.read_blocked_reason else ReadState.QUEUED
+
+
+def block_read(image: Image, reason: str) -> None:
+    image.read_state = ReadState.BLOCKED
+    image.read_blocked_reason = reason
+
+
+def missing_facts(image: Image, study: Study, patient: Patient) -> tuple[str, ...]:
+    """Facts that the file did not say and a reader has to supply before a decision can be recorded."""
+    missing = []
+    if study.task is None:
+        missing.append("task")
+    if study.task == Task.BONE_AGE and patient.sex is None:
+        missing.append("sex")
+    if study.task == Task.ROP and image.laterality is None:
+        missing.append("laterality")
+    return tuple(missing)
+
+
+def learn_about_patient(session: Session, patient: Patient) -> None:
+    """A fact about the child became known: ages are computed anew, and undecided images are read again with it."""
+    session.flush()
+    for study in repository.studies_of_patient(session, patient.id):
+        study.age_months = age_or_none(patient.birth_date, study.acquired_on)
+        read_again(session, study)
+
+
+def read_again(session: Session, study: Study) -> None:
+    """Queue the study's undecided images once more, as something that their reads depend on has changed."""
+    reviews = latest_reviews(session, [image.id for image in study.images])
+    for image in study.images:
+        if in_force(reviews.get(image.id)) is None:
+            image.read_round += 1
+            queue_read(image, study, study.patient)
+    refresh(session, study)
+
+
+def age_or_none(birth_date: date | None, acquired_on: date | None) -> float | None:
+    """In calendar months with decimals; None when a date is unknown or the two contradict each other."""
+    if birth_date is None or acquired_on is None or birth_date > acquired_on:
+        return None
+    return age_months_at(birth_date, acquired_on)
+
+
+def in_force(review: Review | None) -> Review | None:
+    return None if review is None or review.verdict == Verdict.WITHDRAWN else review
+
+
+def read_urgency(prediction: Prediction, age_months: float | None) -> FindingUrgency:
+    if prediction.answer is None:
+        return summary.no_answer_urgency(Task(prediction.task))
+    return summary.answer_urgency(prediction.answer, age_months)
+
+
+def decision_urgency(review: Review, study: Study) -> FindingUrgency:
+    if review.answer is None:
+        return summary.no_answer_urgency(study.task)
+    return summary.answer_urgency(review.answer, study.age_months)
+
+
+def refresh(session: Session, study: Study) -> None:
+    """Derive status and urgency anew; `study.images` must be loaded. The latest decision counts, else the read."""
+    session.flush()
+    image_ids = [image.id for image in study.images]
+    predictions = latest_predictions(session, image_ids)
+    reviews = latest_reviews(session, image_ids)
+    study.status = _status(study.images, {image_id: in_force(review) for image_id, review in reviews.items()})
+    urgency = most_urgent([image_urgency(study, reviews.get(id), predictions.get(id)) for id in image_ids])
+    study.urgency = Urgency(urgency.level)
+    study.urgency_reason = urgency.reason
+    study.urgency_unverified = urgency.unverified
+
+
+def _status(images: Sequence[Image], decisions: dict[int, Review | None]) -> StudyStatus:
+    undecided = [image for image in images if decisions.get(image.id) is None]
+    if any(image.read_state == ReadState.QUEUED for image in undecided):
+        return StudyStatus.AWAITING_READ
+    if undecided:
+        return StudyStatus.AWAITING_REVIEW
+    if all(decision.verdict == Verdict.REJECTED for decision in decisions.values() if decision):
+        return StudyStatus.REJECTED
+    return StudyStatus.REVIEWED
+
+
+def image_urgency(study: Study, latest_review: Review | None, prediction: Prediction | None) -> FindingUrgency:
+    """By the decision in force, else by the read."""
+    decision = in_force(latest_review)
+    if decision is not None:
+        return decision_urgency(decision, study)
+    if prediction is not None:
+        return read_urgency(prediction, study.age_months)
+    return NO_URGENCY
