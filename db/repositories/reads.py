@@ -10,8 +10,10 @@ from sqlalchemy.orm import Session, joinedload
 from db.models import Image, ModelVersion, Patient, Prediction, ReadState, Study
 
 
-def images_awaiting_read(session: Session, limit: int) -> list[tuple[Image, Study, Patient]]:
-    """The longest waiting first."""
+def images_awaiting_read(
+    session: Session, limit: int, image_ids: Sequence[int] | None = None
+) -> list[tuple[Image, Study, Patient]]:
+    """The longest waiting first, of `image_ids` where given."""
     query = (
         select(Image, Study, Patient)
         .join(Study, Image.study_fk == Study.id)
@@ -20,6 +22,8 @@ def images_awaiting_read(session: Session, limit: int) -> list[tuple[Image, Stud
         .order_by(Image.id)
         .limit(limit)
     )
+    if image_ids is not None:
+        query = query.where(Image.id.in_(image_ids))
     return [(image, study, patient) for image, study, patient in session.execute(query)]
 
 

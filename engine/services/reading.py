@@ -38,11 +38,14 @@ class AwaitingImage:
         return ReadContext(sex=self.sex, age_months=self.age_months)
 
 
-def images_awaiting_read(session: Session, actor: Actor, limit: int = 32) -> list[AwaitingImage]:
-    """The images to read next, the longest waiting first."""
+def images_awaiting_read(
+    session: Session, actor: Actor, limit: int = 32, image_ids: Sequence[int] | None = None
+) -> list[AwaitingImage]:
+    """The images to read next, the longest waiting first; of `image_ids` only those that still wait, when given."""
     require(actor, Role.SERVICE)
     return [
-        _awaiting(image, study, patient) for image, study, patient in repository.images_awaiting_read(session, limit)
+        _awaiting(image, study, patient)
+        for image, study, patient in repository.images_awaiting_read(session, limit, image_ids)
     ]
 
 
