@@ -23,7 +23,7 @@ from engine.imaging.limits import MAX_PIXELS
 from engine.imaging.photo import grey_where_achromatic
 from engine.imaging.stored_pixels import StoredPixels, stored_pixels
 from engine.imaging.tag_reader import UNREADABLE, TagReader
-from engine.imaging.voi import automatic_window, lookup_table, vois_of
+from engine.imaging.voi import automatic_window, is_blank, lookup_table, vois_of
 
 config.settings.reading_validation_mode = config.IGNORE  # TagReader judges values when it reads them
 
@@ -47,6 +47,7 @@ def read_dicom(path: Path) -> Film:
 def dataset_film(dataset: Dataset) -> Film:
     """The film of a data set in memory. The data set may be completed with default values on the way."""
     warnings: list[str] = []
+    lift_frame_groups(dataset)
     tags = TagReader(dataset)
     stored = stored_pixels(dataset, warnings)
     spacing_mm, spacing_source = spacing(tags, warnings)
@@ -70,6 +71,32 @@ def dataset_film(dataset: Dataset) -> Film:
         warnings=tuple(dict.fromkeys(warnings)),
         tags=film_tag_values,
     )
+
+
+# What an enhanced object says for each frame, by the functional group that holds it.
+FRAME_GROUPS = {
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
+    "FrameVOILUTSequence": (
+        "WindowCenter",
+        "WindowWidth",
+        "WindowCenterWidthExplanation",
+        "VOILUTFunction",
+        "VOILUTSequence",
+    ),
+    "PixelMeasuresSequence": ("PixelSpacing",),
+    "FrameAnatomySequence": ("FrameLaterality", "AnatomicRegionSequence"),
+}
+
+
+def lift_frame_groups(dataset: Dataset) -> None:
+    """Copy what an enhanced object says of its first frame to where other objects say it, if nothing is there."""
+    for groups_keyword in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        for groups in TagReader(dataset).items(groups_keyword)[:1]:
+            for group_keyword, keywords in FRAME_GROUPS.items():
+                for group in TagReader(groups).items(group_keyword)[:1]:
+                    for keyword in keywords:
+                        if keyword in group and keyword not in dataset:
+                            dataset[keyword] = group[keyword]
 
 
 def _colour_film(stored: StoredPixels) -> Film:
@@ -108,10 +135,10 @@ def _modality_pixels(
 
     `keep_zero_free` leaves pixel value 0 to the background."""
     slope, intercept = 1.0, 0.0
-    sequence = tags.items("ModalityLUTSequence")
-    if sequence:
+    luts = [item for item in tags.items("ModalityLUTSequence") if not is_blank(item)]
+    if luts:
         try:
-            table = lookup_table(sequence[0], "Modality LUT", int(values.min()) < 0, warnings)
+            table = lookup_table(luts[0], "Modality LUT", int(values.min()) < 0, warnings)
         except ValueError as error:
             raise FileRefused("malformed", f"The Modality LUT is not usable: {error}.") from error
         values = table(values)

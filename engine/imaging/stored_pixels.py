@@ -68,16 +68,24 @@ def stored_pixels(dataset: Dataset, warnings: list[str]) -> StoredPixels:
         raise FileRefused("malformed", "(0028,0010) Rows or (0028,0011) Columns is missing.")
     check_size(rows, cols, "(0028,0010) Rows, (0028,0011) Columns")
     frames = tags.integer("NumberOfFrames") or 1
-    samples = tags.integer("SamplesPerPixel") or 1
+    samples = tags.integer("SamplesPerPixel")
+    if samples is None:
+        warnings.append("(0028,0002) Samples per Pixel is missing: 1 is used.")
+        samples = 1
+    representation = tags.integer("PixelRepresentation")
+    if representation not in (0, 1):
+        warnings.append(f"(0028,0103) Pixel Representation must be 0 or 1, found {representation}: unsigned is used.")
     photometric = (tags.text("PhotometricInterpretation") or "").upper()
     allocated = tags.integer("BitsAllocated") or 0
     _check_kind(photometric, samples, allocated)
     bits, high_bit = _stored_bits(tags, allocated, warnings)
     syntax = _transfer_syntax(dataset)
-    is_signed = tags.integer("PixelRepresentation") == 1
+    is_signed = representation == 1
 
     if syntax in NATIVE or syntax == uid.RLELossless:
-        values = _decode_uncompressed(dataset, syntax, rows, cols, samples, allocated, photometric, frames)
+        values = _decode_uncompressed(
+            dataset, syntax, rows, cols, samples, allocated, bits, is_signed, photometric, frames
+        )
         if photometric.startswith("YBR"):
             values = ybr_to_rgb(values)
         elif allocated > 1:
@@ -151,7 +159,16 @@ def _unsupported_syntax(syntax: str) -> str:
 
 
 def _decode_uncompressed(
-    dataset: Dataset, syntax: str, rows: int, cols: int, samples: int, allocated: int, photometric: str, frames: int
+    dataset: Dataset,
+    syntax: str,
+    rows: int,
+    cols: int,
+    samples: int,
+    allocated: int,
+    bits: int,
+    is_signed: bool,
+    photometric: str,
+    frames: int,
 ) -> np.ndarray:
     if syntax in NATIVE:
         per_pixel = 2 if photometric == "YBR_FULL_422" else samples
@@ -164,12 +181,14 @@ def _decode_uncompressed(
                 "The file was cut off: send it again.",
             )
     # pydicom insists on tags that have a defined meaning when they are absent
-    for keyword, default in (("PixelRepresentation", 0), ("SamplesPerPixel", samples), ("PlanarConfiguration", 0)):
-        if dataset.get(keyword) is None:
-            setattr(dataset, keyword, default)
-    dataset.NumberOfFrames = frames
+    defaults = {"PixelRepresentation": int(is_signed), "SamplesPerPixel": samples, "NumberOfFrames": frames}
+    if samples > 1 and TagReader(dataset).integer("PlanarConfiguration") not in (0, 1):
+        defaults["PlanarConfiguration"] = 0
+    for keyword, value in (defaults | {"BitsStored": bits}).items():
+        setattr(dataset, keyword, value)
     try:
-        values, _ = get_decoder(uid.UID(syntax)).as_array(dataset, index=0, raw=True, validate=True)
+        decoder = get_decoder(uid.UID(syntax))
+        values, _ = decoder.as_array(dataset, index=0, raw=True, validate=True, correct_unused_bits=False)
     except (*UNREADABLE, RuntimeError) as error:
         raise FileRefused(
             "malformed", "(7FE0,0010) Pixel Data cannot be decoded: it does not fit what the header declares."
@@ -206,12 +225,13 @@ def mask(values: np.ndarray, bits: int, high_bit: int, is_signed: bool) -> np.nd
 
 
 def _limit_to_bits(values: np.ndarray, bits: int, is_signed: bool) -> np.ndarray:
-    """Lossy codecs overshoot: limit to what Bits Stored can say. Signed values come unsigned from some codecs."""
-    if not is_signed:
-        return np.clip(values, 0, 2**bits - 1)
-    if values.dtype.kind == "u":
-        return mask(values, bits, bits - 1, is_signed=True)
-    return np.clip(values, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    """Lossy codecs overshoot: limit to what Bits Stored can say.
+
+    Where the codestream's sign is not the file's (JPEG and JPEG-LS know none), the bits are read anew."""
+    lowest, highest = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if is_signed else (0, 2**bits - 1)
+    if is_signed and values.dtype.kind == "u" or not is_signed and values.min() < 0:
+        return mask(values, bits, bits - 1, is_signed)
+    return np.clip(values, lowest, highest)
 
 
 def ybr_to_rgb(ybr: np.ndarray) -> np.ndarray:

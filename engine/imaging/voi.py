@@ -33,6 +33,12 @@ class LookupTable:
         return self.values[np.clip(index, 0, len(self.values) - 1)]
 
 
+def is_blank(item: Dataset) -> bool:
+    """Whether a LUT item is a template that nobody filled in: it says nothing, so it is as good as absent."""
+    tags = TagReader(item)
+    return tags.value("LUTDescriptor") is None and tags.value("LUTData") is None
+
+
 def lookup_table(item: Dataset, name: str, signed_input: bool, warnings: list[str]) -> LookupTable:
     """The table of one item of a Modality or VOI LUT Sequence. Raises ValueError where it is unusable."""
     tags = TagReader(item)
@@ -82,6 +88,8 @@ def vois_of(
     """VOI LUTs first, then windows, as the file orders them; broken ones are left out with a warning."""
     vois: list[Voi] = []
     for number, item in enumerate(tags.items("VOILUTSequence"), 1):
+        if is_blank(item):
+            continue
         name = f"VOI LUT {number}"
         try:
             # The input of a VOI LUT is signed when modality values can be (PS3.3 C.11.2.1.1).
