@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
-from db.models import Image, ModelVersion, Patient, Prediction, ReadState, Study
+from db.models import Image, ModelVersion, Patient, Prediction, ReadState, Study, Worker
 
 
 def images_awaiting_read(
@@ -51,3 +52,20 @@ def prediction_of_round(session: Session, image_id: int, model_version_id: int, 
 
 def model_version_by_name(session: Session, name: str) -> ModelVersion | None:
     return session.scalar(select(ModelVersion).where(ModelVersion.name == name))
+
+
+def model_versions_with_counts(session: Session) -> list[tuple[ModelVersion, int]]:
+    """Every model version with how many reads it made, the latest first."""
+    query = (
+        select(ModelVersion, func.count(Prediction.id))
+        .outerjoin(Prediction, Prediction.model_version_fk == ModelVersion.id)
+        .group_by(ModelVersion.id)
+        .order_by(ModelVersion.id.desc())
+    )
+    return [(version, count) for version, count in session.execute(query)]
+
+
+def models_of_workers(session: Session, since: datetime) -> set[str]:
+    """What the workers that were heard of since then have loaded."""
+    query = select(Worker.model_version).where(Worker.at >= since, Worker.model_version.is_not(None))
+    return set(session.scalars(query))

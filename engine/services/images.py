@@ -42,6 +42,11 @@ def pixels_gzip(session: Session, actor: Actor, image_id: int) -> bytes:
     return film_store.pixels_gzip_path(films_folder(), file_sha256).read_bytes()
 
 
+def pixel_sha256(session: Session, actor: Actor, image_id: int) -> str:
+    """SHA-256 of the stored values: changes exactly when the pixels do. Raises NotFound, NotAllowed."""
+    return _image(session, actor, image_id).pixel_sha256
+
+
 def film_facts(file_sha256: str) -> Film:
     """The film without its pixels, for the services that have checked the actor. Raises NotFound."""
     _decode_again_if_lost(file_sha256)

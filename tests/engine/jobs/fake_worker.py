@@ -1,0 +1,53 @@
+"""A worker process with a reader that needs no model: python fake_worker.py NAME SILENT_AFTER_S
+
+The reader takes FAKE_READ_S a call, fails on images of FAKE_FAIL_SIDE pixels and kills its process, once told to
+read one of FAKE_KILL_SIDE; each call is a line in FAKE_LOG."""
+
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from engine.errors import ModelUnavailable
+from engine.findings.answers import fracture_answer
+from engine.inference.read import Read
+from engine.jobs.worker import Worker
+from engine.settings import settings
+
+
+class FakeReader:
+    model_version = "fake 1"
+    is_phantom = True
+
+    def read(self, images, task, contexts):
+        sides = [image.width for image in images]
+        with Path(os.environ["FAKE_LOG"]).open("a") as log:
+            print(sys.argv[1], *sides, file=log)
+        time.sleep(float(os.environ.get("FAKE_READ_S", "0")))
+        if int(os.environ.get("FAKE_KILL_SIDE", "0")) in sides:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if int(os.environ.get("FAKE_FAIL_SIDE", "0")) in sides:
+            raise RuntimeError("this image cannot be read")
+        answer = fracture_answer("normal")
+        return [Read(str(task), answer, {"normal": 1.0}, None, None, False, None, "fake 1", 1.0) for _ in images]
+
+
+def load_reader():
+    if os.environ.get("FAKE_NO_MODEL"):
+        raise ModelUnavailable("the licence has not been accepted")
+    return FakeReader()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    worker = Worker(
+        database_url=settings().database_url,
+        jobs_url=settings().jobs_url,
+        name=sys.argv[1],
+        load_reader=load_reader,
+        silent_after_s=float(sys.argv[2]),
+    )
+    signal.signal(signal.SIGTERM, lambda *_: worker.stopping.set())
+    worker.run()
