@@ -1,0 +1,327 @@
+"""The review page: the film, the read, and the reader's decision, from the keyboard if they like.
+
+The page loads a study once; the panel beside the film is a fragment, so that typing does not load it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import streamlit as st
+
+from db.models import ReadState, RejectReason, StudyStatus, Verdict
+from engine.errors import Conflict
+from engine.findings.answers import Answer
+from engine.findings.summary import answer_words
+from engine.services import images, review, worklist
+from engine.services.review import Decision, ImageView, StudyView
+from engine.services.worklist import WorklistFilter
+from ui import database, errors, state, words
+from ui.components import (
+    case_header,
+    facts_form,
+    finding_form,
+    hotkeys,
+    page_parts,
+    read_panel,
+    review_history,
+    viewer,
+)
+from ui.state import LastDecision, Sitting
+
+KEYS = [
+    ("Enter", "confirm, or save the correction, and go on"),
+    ("C", "correct: into the first field"),
+    ("X", "reject, then the number of the reason"),
+    ("U", "undo the last decision"),
+    ("J", "next case"),
+    ("K", "previous case"),
+    ("L", "worklist"),
+    ("?", "these keys"),
+]
+POLL_EVERY = "2s"
+
+
+@errors.shown()
+def show() -> None:
+    study_id = state.selected_study()
+    if study_id is None:
+        study_id = neighbour(None)
+        if study_id is None:
+            page_parts.title("Review")
+            page_parts.empty(
+                "No case is open", "Open one on the worklist. The first case to review opens here by itself."
+            )
+            return
+        state.open_study(study_id)
+    with database.session() as session:
+        study = review.load_study(session, state.current_user(), study_id)
+        next_id = worklist.next_study(session, state.current_user(), state.worklist_filter(), study_id)
+        prefetch_url = first_pixels_url(session, next_id) if next_id is not None else None
+    header, steps = st.columns([3.9, 1.1], vertical_alignment="center", gap="small")
+    with steps:
+        step_buttons(next_id)
+    with header:
+        image = choose_image(study)
+        case_header.show(study, image)
+    film, panel = st.columns([1.98, 1], gap="small")
+    with film:
+        viewer.show(image, label=film_label(study, image), prefetch_url=prefetch_url, keys=KEYS)
+    with panel, st.container(key="panel", gap="xsmall"):
+        for warning in study.warnings:
+            page_parts.notice(warning)
+        read_panel.show(study, image)
+        if image.read is None and image.read_state is ReadState.QUEUED:
+            st.fragment(wait_for_read, run_every=POLL_EVERY)(study)
+        decide(study, image, next_id)
+
+
+def choose_image(study: StudyView) -> ImageView:
+    """The image under review; a study with several offers them by side."""
+    if len(study.images) == 1:
+        return study.images[0]
+    by_id = {image.image_id: image for image in study.images}
+    undecided = next((image.image_id for image in study.images if image.decision is None), study.images[0].image_id)
+    wanted = state.take_next_image() or st.session_state.get(state.image_key())
+    st.session_state[state.image_key()] = wanted if wanted in by_id else undecided
+
+    def label(image_id: int) -> str:
+        image, number = by_id[image_id], list(by_id).index(image_id) + 1
+        side = words.SIDE.get(image.laterality, "side not known")
+        return f"{number} {side}{', decided' if image.decision else ''}"
+
+    chosen = st.segmented_control(
+        "Image", list(by_id), format_func=label, key=state.image_key(), required=True, label_visibility="collapsed"
+    )
+    return by_id[chosen]
+
+
+def film_label(study: StudyView, image: ImageView) -> str:
+    return f"{case_header.examination(study, image)}, {study.pseudonym}, {image.cols} by {image.rows} pixels"
+
+
+# ---------------------------------------------------------------- going from case to case
+
+
+def step_buttons(next_id: int | None) -> None:
+    with st.container(horizontal=True, horizontal_alignment="right", wrap=False, key="steps"):
+        if st.button("Worklist `L`", key="to_worklist", type="tertiary"):
+            st.switch_page(state.WORKLIST)
+        if st.button("Previous `K`", key="previous", type="tertiary"):
+            go_to(neighbour(state.selected_study(), backwards=True))
+        if st.button("Next `J`", key="next", type="tertiary", disabled=next_id is None):
+            go_to(next_id)
+
+
+def neighbour(study_id: int | None, backwards: bool = False) -> int | None:
+    filter = state.worklist_filter()
+    if backwards:
+        filter = replace(filter, descending=not filter.descending)
+    with database.session() as session:
+        return worklist.next_study(session, state.current_user(), filter, study_id)
+
+
+def go_to(study_id: int | None) -> None:
+    """Open a study; without one there is nothing left in the filter, and the worklist says so."""
+    state.end_sitting()
+    if study_id is None:
+        st.switch_page(state.WORKLIST)
+    state.open_study(study_id)
+
+
+def first_pixels_url(session, study_id: int) -> str | None:
+    image_ids = images.study_image_ids(session, state.current_user(), study_id)
+    return f"/api/radiology/studies/{study_id}/pixels?image={image_ids[0]}" if image_ids else None
+
+
+@errors.shown()
+def wait_for_read(study: StudyView) -> None:
+    """Looks whether the read has come, and says whom it waits for."""
+    with database.session() as session:
+        overview = worklist.overview(session, state.current_user())
+        row = worklist.worklist_page(session, state.current_user(), WorklistFilter(search=study.pseudonym)).rows
+    if any(one.study_id == study.study_id and one.status is not StudyStatus.AWAITING_READ for one in row):
+        st.rerun(scope="app")
+    page_parts.waiting_for_reads(overview)
+
+
+# ---------------------------------------------------------------- deciding
+
+
+@st.fragment
+@errors.shown()
+def decide(study: StudyView, image: ImageView, next_id: int | None) -> None:
+    """The REVIEW block: the form, the buttons, and what was decided before."""
+    sitting = state.sitting(image.image_id, image.seen_review_id)
+    st.html('<div class="block-title"><span>Review</span></div>')
+    if sitting.conflict:
+        review_history.conflict(sitting.conflict, image)
+    facts_form.show(study, image)
+    if sitting.rejecting:
+        reject_form(study, image, sitting, next_id)
+    else:
+        answer_form(study, image, sitting, next_id)
+    review_history.show(image)
+
+
+def answer_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: int | None) -> None:
+    with st.container(key="decision_fields", gap="xsmall"):
+        answer = finding_form.show(study.task, image) if study.task else None
+        comment, details = remarks(image)
+    primary = what_enter_does(image, answer)
+    blocked = answer is None or bool(image.missing_facts)
+    if st.button(f"{primary.label} `Enter`", key="confirm", type="primary", width="stretch", disabled=blocked):
+        if primary.verdict is None:
+            go_on(study, image, next_id)
+        decision = Decision(
+            verdict=primary.verdict,
+            answer=answer if primary.verdict is Verdict.CORRECTED else None,
+            comment=comment,
+            details=details,
+            prediction_id=image.read.prediction_id if image.read else None,
+        )
+        record(study, image, sitting, decision, next_id)
+    with st.container(horizontal=True, gap="xsmall", wrap=False, key="other_decisions"):
+        st.button("Correct `C`", key="correct", width="stretch", disabled=study.task is None)
+        if st.button("Reject `X`", key="reject", width="stretch"):
+            sitting.rejecting = True
+            st.rerun(scope="fragment")
+        if st.button("Undo `U`", key="undo", width="stretch", disabled=not can_undo(image)):
+            undo(study, image)
+    hotkeys.bind(
+        press={"Enter": "confirm", "X": "reject", "U": "undo", "J": "next", "K": "previous", "L": "to_worklist"},
+        focus={"C": "answer"},
+        doors={"correct": "answer"},
+        submit_from="decision_fields",
+    )
+
+
+@dataclass(frozen=True)
+class Primary:
+    """The primary button: its words, and the verdict it records; None when what is decided already stands."""
+
+    label: str
+    verdict: Verdict | None
+
+
+def what_enter_does(image: ImageView, answer: Answer | None) -> Primary:
+    read_answer = image.read.answer if image.read else None
+    if answer is None:
+        return Primary("Give an answer", None)
+    if image.decision is not None and image.decision.answer == answer:
+        return Primary("Keep and next", None)
+    if answer == read_answer:
+        return Primary("Confirm and next", Verdict.CONFIRMED)
+    verb = "Save" if read_answer is None else "Correct to"
+    return Primary(f"{verb} {answer_words(answer)} and next", Verdict.CORRECTED)
+
+
+def remarks(image: ImageView) -> tuple[str | None, dict]:
+    """A comment, and what the reader looked for besides the answer."""
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="bottom", wrap=False, key="remarks"):
+        comment = st.text_input(
+            "Comment",
+            key=state.field_key("comment", image.image_id),
+            placeholder="Comment",
+            label_visibility="collapsed",
+            max_chars=2000,
+        )
+        with st.popover("More"):
+            quality = st.segmented_control(
+                "Film quality", ["good", "limited"], key=state.field_key("quality", image.image_id)
+            )
+            clean = st.checkbox(
+                "No name, number or date is burned into the film",
+                key=state.field_key("clean", image.image_id),
+                help="A film whose file does not say so is exported only when a reader has looked.",
+            )
+    details = {"quality": quality} if quality else {}
+    if clean:
+        details["no_burned_in_text"] = True
+    return comment.strip() or None, details
+
+
+def reject_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: int | None) -> None:
+    """Why the image cannot be answered: one key, one decision."""
+    comment = st.text_input(
+        "Comment (needed for Other)", key=state.field_key("comment", image.image_id), max_chars=2000
+    ).strip()
+    chosen = None
+    press = {"Escape": "cancel_reject"}
+    with st.container(key="reject_reasons", gap="xsmall"):
+        for number, reason in enumerate(RejectReason, start=1):
+            press[str(number)] = f"reject_{reason.value}"
+            needs_comment = reason is RejectReason.OTHER and not comment
+            if st.button(
+                f"{words.REJECT_REASON[reason]} `{number}`",
+                key=f"reject_{reason.value}",
+                width="stretch",
+                disabled=needs_comment,
+            ):
+                chosen = reason
+        if st.button("Do not reject `Esc`", key="cancel_reject", type="tertiary", width="stretch"):
+            sitting.rejecting = False
+            st.rerun(scope="fragment")
+    hotkeys.bind(press=press)
+    if chosen is not None:
+        decision = Decision(
+            verdict=Verdict.REJECTED,
+            reject_reason=chosen,
+            comment=comment or None,
+            prediction_id=image.read.prediction_id if image.read else None,
+        )
+        record(study, image, sitting, decision, next_id)
+
+
+def record(study: StudyView, image: ImageView, sitting: Sitting, decision: Decision, next_id: int | None) -> None:
+    """Store the decision and go on. When somebody else was first, show what they decided and keep what was typed."""
+    decision = replace(decision, seen_review_id=sitting.seen_review_id, seconds=sitting.seconds())
+    try:
+        with database.session() as session:
+            review_id = review.record_review(session, state.current_user(), image.image_id, decision)
+    except Conflict as conflict:
+        sitting.conflict = str(conflict)
+        sitting.seen_review_id = latest_review_id(study.study_id, image.image_id)
+        st.rerun(scope="app")
+    said = answer_words(decision.answer) if decision.answer else ""
+    state.remember_decision(
+        LastDecision(study.study_id, image.image_id, review_id, f"{words.VERDICT[decision.verdict]} {said}".strip())
+    )
+    state.forget_fields(image.image_id)
+    go_on(study, image, next_id)
+
+
+def go_on(study: StudyView, image: ImageView, next_id: int | None) -> None:
+    """To the study's next undecided image, else to the next case."""
+    undecided = [one.image_id for one in study.images if one.decision is None and one.image_id != image.image_id]
+    if not undecided:
+        go_to(next_id)
+    state.end_sitting()
+    state.choose_image_next(undecided[0])
+    st.rerun(scope="app")
+
+
+def latest_review_id(study_id: int, image_id: int) -> int | None:
+    with database.session() as session:
+        study = review.load_study(session, state.current_user(), study_id)
+    return next(image.seen_review_id for image in study.images if image.image_id == image_id)
+
+
+def can_undo(image: ImageView) -> bool:
+    return (image.decision is not None and image.decision.is_mine) or state.last_decision() is not None
+
+
+def undo(study: StudyView, image: ImageView) -> None:
+    """Take back one's decision about this image, else the last one of this session, and open its case again."""
+    if image.decision is not None and image.decision.is_mine:
+        study_id, review_id = study.study_id, image.decision.review_id
+    else:
+        last = state.last_decision()
+        study_id, review_id = last.study_id, last.review_id
+    with database.session() as session:
+        review.undo_review(session, state.current_user(), review_id)
+    state.forget_decision()
+    state.forget_fields(image.image_id)
+    go_to(study_id)
+
+
+show()

@@ -1,0 +1,177 @@
+"""Every st.session_state key, behind a named function. The state holds identifiers and choices; facts are in the
+database, so that a reload loses nothing that matters."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import streamlit as st
+
+from db.models import StudyStatus
+from engine.services.accounts import Actor, demo_admin, demo_reader
+from engine.services.worklist import Sort, WorklistFilter
+
+WORKLIST, REVIEW, QUARANTINE = "pages/worklist.py", "pages/review.py", "pages/quarantine.py"
+
+DEMO_USERS = {actor.username: actor for actor in (demo_reader(), demo_admin())}
+
+
+# ---------------------------------------------------------------- who
+
+
+def current_user() -> Actor:
+    """Who acts. Login replaces the demo switch by the user the web server verified."""
+    return DEMO_USERS[st.session_state.get("demo_user", demo_reader().username)]
+
+
+def demo_user_key() -> str:
+    return "demo_user"
+
+
+# ---------------------------------------------------------------- the worklist
+
+
+def worklist_filter() -> WorklistFilter:
+    """What the worklist shows, and the order in which cases follow each other in review."""
+    return st.session_state.get("worklist_filter", WorklistFilter(statuses=(StudyStatus.AWAITING_REVIEW,)))
+
+
+def set_worklist_filter(filter: WorklistFilter) -> None:
+    """A changed filter starts at its first page."""
+    if filter != worklist_filter():
+        st.session_state["worklist_filter"] = filter
+        st.session_state.pop("worklist_page", None)
+
+
+def worklist_page_key() -> str:
+    return "worklist_page"
+
+
+def sort_worklist(column: str) -> None:
+    """By `column`; a second time the other way round."""
+    current = worklist_filter()
+    again = current.sort == column
+    set_worklist_filter(replace(current, sort=Sort(column), descending=again and not current.descending))
+
+
+# ---------------------------------------------------------------- the open case
+
+
+def selected_study() -> int | None:
+    """From the address, so that a case can be linked to and a reload stays on it."""
+    value = st.query_params.get("study", "")
+    if value.isdecimal():
+        st.session_state["study"] = int(value)
+    return st.session_state.get("study")
+
+
+def open_study(study_id: int) -> None:
+    """Go to the study's review page."""
+    st.session_state["study"] = study_id
+    st.session_state.pop("image", None)
+    st.switch_page(REVIEW, query_params={"study": str(study_id)})
+
+
+def last_opened() -> int | None:
+    return st.session_state.get("study")
+
+
+def image_key() -> str:
+    """The widget that chooses among a study's images."""
+    return "image"
+
+
+def choose_image_next(image_id: int) -> None:
+    """Which of the study's images the next run shows: the widget itself may not be changed once it is drawn."""
+    st.session_state["next_image"] = image_id
+
+
+def take_next_image() -> int | None:
+    return st.session_state.pop("next_image", None)
+
+
+@dataclass
+class Sitting:
+    """One reader in front of one image: since when, and what they have seen of others' decisions."""
+
+    image_id: int
+    started: float
+    seen_review_id: int | None
+    rejecting: bool = False
+    conflict: str | None = None
+
+    def seconds(self) -> float:
+        return round(time.monotonic() - self.started, 1)
+
+
+def sitting(image_id: int, latest_review_id: int | None) -> Sitting:
+    """Starts when the image is first shown; a decision made by someone else later is one not yet seen."""
+    now = st.session_state.get("sitting")
+    if now is None or now.image_id != image_id:
+        now = Sitting(image_id, time.monotonic(), latest_review_id)
+        st.session_state["sitting"] = now
+    return now
+
+
+def end_sitting() -> None:
+    st.session_state.pop("sitting", None)
+
+
+def field_key(name: str, image_id: int) -> str:
+    """Widget keys of the finding form: what was typed about an image stays with it."""
+    return f"finding_{name}_{image_id}"
+
+
+def forget_fields(image_id: int) -> None:
+    for key in [
+        key for key in st.session_state if str(key).startswith("finding_") and str(key).endswith(f"_{image_id}")
+    ]:
+        del st.session_state[key]
+
+
+@dataclass(frozen=True)
+class LastDecision:
+    study_id: int
+    image_id: int
+    review_id: int
+    words: str
+
+
+def remember_decision(decision: LastDecision) -> None:
+    st.session_state["last_decision"] = decision
+
+
+def last_decision() -> LastDecision | None:
+    """What Undo takes back when the open case has no decision of one's own."""
+    return st.session_state.get("last_decision")
+
+
+def forget_decision() -> None:
+    st.session_state.pop("last_decision", None)
+
+
+# ---------------------------------------------------------------- upload, export
+
+
+def upload_round() -> int:
+    """Part of the uploader's key: a new round empties it."""
+    return st.session_state.get("upload_round", 0)
+
+
+def next_upload_round() -> None:
+    st.session_state["upload_round"] = upload_round() + 1
+
+
+def upload_results() -> list:
+    """The outcomes of this session's uploads, the latest first."""
+    return st.session_state.setdefault("upload_results", [])
+
+
+def export_summary():
+    """Of this session's latest export, None before."""
+    return st.session_state.get("export_summary")
+
+
+def set_export_summary(summary) -> None:
+    st.session_state["export_summary"] = summary

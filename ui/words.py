@@ -1,0 +1,81 @@
+"""How numbers, dates and closed sets read on the screen."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import streamlit as st
+
+from db.models import RejectReason, StudyStatus, Verdict
+from engine.findings.age import months_words
+from engine.findings.answers import Fracture, Plus, Stage, Task, Zone
+from engine.findings.urgency import Level
+
+NOT_FOR_DIAGNOSIS = "not for diagnostic use"
+
+TASK = {Task.BONE_AGE: "Bone age", Task.ROP: "ROP", Task.FRACTURE: "Fracture"}
+BODY_PART = {Task.BONE_AGE: "Hand", Task.ROP: "Fundus", Task.FRACTURE: "Wrist"}
+SIDE = {"L": "left", "R": "right"}
+CHILD = {"M": "boy", "F": "girl"}
+STATUS = {
+    StudyStatus.AWAITING_READ: "Awaiting read",
+    StudyStatus.AWAITING_REVIEW: "To review",
+    StudyStatus.REVIEWED: "Reviewed",
+    StudyStatus.REJECTED: "Rejected",
+}
+URGENCY = {Level.NONE: "", Level.SOON: "Soon", Level.URGENT: "Urgent", Level.IMMEDIATE: "Immediate"}
+VERDICT = {
+    Verdict.CONFIRMED: "confirmed",
+    Verdict.CORRECTED: "corrected to",
+    Verdict.REJECTED: "rejected",
+    Verdict.WITHDRAWN: "withdrawn",
+}
+REJECT_REASON = {
+    RejectReason.WRONG_SIDE: "Wrong side",
+    RejectReason.POOR_QUALITY: "Poor quality",
+    RejectReason.WRONG_CHILD: "Wrong child",
+    RejectReason.WRONG_VIEW: "Wrong view",
+    RejectReason.NOT_READABLE: "Not readable",
+    RejectReason.OTHER: "Other",
+}
+ZONE = {Zone.I: "I", Zone.II: "II", Zone.III: "III", Zone.NONE: "none"}
+STAGE = {stage: stage.value for stage in Stage}
+PLUS = {Plus.NONE: "none", Plus.PREPLUS: "pre-plus", Plus.PLUS: "plus"}
+FRACTURE = {Fracture.DISTAL_RADIUS: "Distal radius", Fracture.BUCKLE: "Buckle", Fracture.NORMAL: "Normal"}
+FACT = {"task": "what it shows", "sex": "the child's sex", "laterality": "the side"}
+MISSING = "not known"
+
+
+def age(months: float | None) -> str:
+    """Whole years and months, as 9 y 4 m."""
+    return MISSING if months is None else months_words(months)
+
+
+def day(value: date | None) -> str:
+    return f"{value.day} {value:%b %Y}" if value else MISSING
+
+
+def moment(value: datetime) -> str:
+    """In the reader's own time zone; today's without the date."""
+    local = value.astimezone(_reader_zone())
+    if local.date() == datetime.now(local.tzinfo).date():
+        return f"{local:%H:%M}"
+    return f"{day(local.date())}, {local:%H:%M}"
+
+
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def size(bytes_: int) -> str:
+    if bytes_ < 1000:
+        return f"{bytes_} B"
+    return f"{bytes_ / 1000:.0f} kB" if bytes_ < 1_000_000 else f"{bytes_ / 1_000_000:.1f} MB"
+
+
+def _reader_zone() -> ZoneInfo | type[UTC]:
+    try:
+        return ZoneInfo(st.context.timezone) if st.context.timezone else UTC
+    except (ZoneInfoNotFoundError, ValueError):
+        return UTC
