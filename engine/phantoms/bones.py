@@ -105,8 +105,13 @@ def draw_epiphysis(
 
 
 def draw_carpals(
-    layers: BoneLayers, pose: Pose, rng: np.random.Generator, own: dict[str, Centre], maturity: dict[str, float], sex: str
-) -> None:  # fmt: skip
+    layers: BoneLayers,
+    pose: Pose,
+    rng: np.random.Generator,
+    own: dict[str, Centre],
+    maturity: dict[str, float],
+    sex: str,
+) -> None:
     for name, (x, y, half_width, half_height, tilt_deg) in CARPALS.items():
         wobble = rng.normal(0, 0.35, 2)
         age = maturity[name] - own[name].appears_months
@@ -124,7 +129,9 @@ def draw_carpals(
         fill(layers.centres, pose.to_px(shape * 0.82 + middle), layers.marrow * 1.08)
 
 
-def draw_sesamoid(layers: BoneLayers, to_px: ToPixels, centre: Centre, maturity: float, at_mm: tuple[float, float]) -> None:
+def draw_sesamoid(
+    layers: BoneLayers, to_px: ToPixels, centre: Centre, maturity: float, at_mm: tuple[float, float]
+) -> None:
     age = maturity - centre.appears_months
     if age > 0:
         fill(layers.overlays, to_px(CIRCLE * min(0.9 + age * 0.045, 2.6) + at_mm), 70)

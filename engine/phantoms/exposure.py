@@ -70,7 +70,10 @@ def expose(
 
     top_value = (1 << site.bits_stored) - 1
     stored = np.clip(np.round(grey * (0.72 * top_value / 255) + 0.08 * top_value), 0, top_value).astype(np.uint16)
-    low, high = np.percentile(stored[:: max(1, round(4 * film_scale)), :: max(1, round(4 * film_scale))], (1.5, 99.7))
+    overview = cv2.resize(
+        stored, (round(cols / film_scale / 4), round(rows / film_scale / 4)), interpolation=cv2.INTER_AREA
+    )
+    low, high = np.percentile(overview, (1.5, 99.7))
     low, high = low * rng.uniform(0.9, 1.05), high * rng.uniform(0.97, 1.08)
     width = max(float(round(high - low)), 32.0)
     center = float(round((high + low) / 2))

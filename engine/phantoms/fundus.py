@@ -74,7 +74,9 @@ def fundus(
         for artery in (True, False):
             heading = temporal + direction + rng.normal(0, 0.12) + (0.12 if artery else -0.12)
             length = unit * 0.62 * min(1, ratio / 2.6 + 0.2)
-            tree.grow(arteries if artery else veins, disc.copy(), heading, (3.4 if artery else 4.6) * width, length, artery)
+            tree.grow(
+                arteries if artery else veins, disc.copy(), heading, (3.4 if artery else 4.6) * width, length, artery
+            )
 
     line, tufts = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     extent = rng.uniform(0.55, 1.0) * 2 * np.pi  # of the border that shows the line or ridge, around temporal
@@ -96,7 +98,9 @@ def fundus(
         "vein": blur(veins, 0.8 * soft), "artery": blur(arteries, 0.8 * soft), "tuft": blur(tufts, 1.5 * soft),
         "line": blur(line, (0.9 if stage_ is Stage.S1 else 2.0) * soft),
     }  # fmt: skip
-    pixels = _photograph(rng, masks, shape, centre, disc, fovea, field_radius, border_radius, stage_, camera, film_scale)
+    pixels = _photograph(
+        rng, masks, shape, centre, disc, fovea, field_radius, border_radius, stage_, camera, film_scale
+    )
     return Phantom(
         View.FUNDUS, pixels, rop_answer(zone_.value, stage_.value, plus.value), {"zone_ratio": float(ratio)}, seed,
         site, laterality, sex, age_months=None,
@@ -108,7 +112,9 @@ class _VesselTree:
 
     BRANCHES = (3, 1, 0)  # by depth
 
-    def __init__(self, rng: np.random.Generator, disc: np.ndarray, border_radius, unit: float, tortuosity: float) -> None:
+    def __init__(
+        self, rng: np.random.Generator, disc: np.ndarray, border_radius, unit: float, tortuosity: float
+    ) -> None:
         self.rng, self.disc, self.border_radius, self.unit, self.tortuosity = rng, disc, border_radius, unit, tortuosity
 
     def grow(

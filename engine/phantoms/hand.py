@@ -84,7 +84,7 @@ def hand(
             width = WIDTH[bone][ray] * slimness * (1 + 0.02 * rng.standard_normal())
             along, across = np.array([np.sin(angle), np.cos(angle)]), np.array([np.cos(angle), -np.sin(angle)])
 
-            def to_px(p, at=position.copy(), along=along, across=across):  # (n, 2) along the bone to pixels
+            def to_px(p, at=position, along=along, across=across):  # (n, 2) along the bone to pixels
                 return pose.to_px(at + np.outer(p[:, 1], along) + np.outer(p[:, 0], across))
 
             plate_at_head = bone == "MC" and ray > 0  # only metacarpals 2-5 grow at their head

@@ -1,0 +1,41 @@
+"""What the model is asked. Training and reading build their prompts here and nowhere else."""
+
+from __future__ import annotations
+
+from engine.findings.answers import Task
+from engine.inference.read import ReadContext
+
+TRIAGE = "triage"
+QUESTIONS = {
+    Task.BONE_AGE: "Estimate the bone age of this hand radiograph.",
+    Task.ROP: "Grade this fundus image for retinopathy of prematurity.",
+    Task.FRACTURE: "Is there a fracture on this wrist radiograph?",
+    TRIAGE: "Which view is this: hand, fundus, wrist or other?",
+}
+SEX_WORDS = {"M": "male", "F": "female"}
+
+
+def prompt_text(task: str, context: ReadContext) -> str:
+    """The user's turn without the image. Sex and age follow where known.
+
+    The age is left out of the bone age prompt on purpose: bone age is held against the child's age, and a reader
+    told the age would drift towards it."""
+    parts = [QUESTIONS[task]]
+    if task != TRIAGE and context.sex is not None:
+        parts.append(f"Sex: {SEX_WORDS[context.sex]}.")
+    if task not in (TRIAGE, Task.BONE_AGE) and context.age_months is not None:
+        parts.append(f"Age: {round(context.age_months)} months.")
+    return " ".join(parts)
+
+
+def chat(text: str) -> list[dict]:
+    """The conversation for `processor.apply_chat_template`."""
+    return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+
+
+def prompt_ids(processor, task: str, context: ReadContext) -> list[int]:
+    """Token ids up to where the answer begins, the image's soft tokens included."""
+    text = processor.apply_chat_template(chat(prompt_text(task, context)), tokenize=False, add_generation_prompt=True)
+    bos = processor.tokenizer.bos_token
+    text = text.removeprefix(bos).replace(processor.boi_token, processor.full_image_sequence)
+    return [processor.tokenizer.bos_token_id, *processor.tokenizer(text, add_special_tokens=False)["input_ids"]]

@@ -1,0 +1,7 @@
+"""Which seeds are for what, so that nothing is tested on what it was trained or chosen by."""
+
+TRAINING = 0  # ... 999,999,999
+VALIDATION = 1_000_000_000  # thresholds and choices
+TEST = 2_000_000_000  # reported figures only
+USER = 3_000_000_000  # `pediscreen phantom --seed n` draws from USER + n * 1,000,000
+USER_STRIDE = 1_000_000
