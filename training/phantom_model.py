@@ -320,7 +320,7 @@ class Heads(nn.Module):
 
 def image_tokens(model: Gemma3ForConditionalGeneration, pixels: torch.Tensor, tower=None) -> torch.Tensor:
     """(n, IMAGE_TOKENS, hidden)"""
-    tower = tower or model.model.vision_tower
+    tower = model.model.vision_tower if tower is None else tower
     return model.model.multi_modal_projector(tower(pixel_values=pixels).last_hidden_state)
 
 
