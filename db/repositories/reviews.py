@@ -51,3 +51,7 @@ def decided_images(session: Session) -> list[tuple[Review, Image, Study, Patient
         .options(joinedload(Review.reader), joinedload(Prediction.model_version))
     )
     return [tuple(row) for row in session.execute(query)]
+
+
+def count_images(session: Session) -> int:
+    return session.scalar(select(func.count(Image.id))) or 0

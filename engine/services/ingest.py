@@ -21,13 +21,14 @@ from db.repositories.accounts import random_pseudonym
 from db.session import begin_write
 from engine.errors import AdmissionRefused, NotFound, Refused
 from engine.findings.answers import Task
-from engine.imaging import film_store
+from engine.imaging import admission, film_store
 from engine.imaging.film import Film, FilmTags
 from engine.imaging.load import load_film
 from engine.services import audit, case_state, images, quarantine
 from engine.services.accounts import READERS, Actor, require
 from engine.settings import settings
 
+MAX_IDENTIFIER_LENGTH = 128
 STORE_ATTEMPTS = 3  # two uploads may add the same patient at once; the second then finds them
 
 
@@ -102,12 +103,10 @@ def _admit(
     entry: PatientEntry,
     task: Task | None,
 ) -> IngestResult:
-    from engine.imaging import admission
-
     film = load_film(incoming)
     tags, entry_warnings = merge(film.tags, entry)
     warnings = [*film.warnings, *admission.check(dataclasses.replace(film, tags=tags)), *entry_warnings]
-    _check_identity(tags)
+    _check_identifiers(tags)
     guess = admission.guess_task(film)
     if task is not None and guess is not None and task != guess:
         warnings.append(f"the file looks like {guess.value}, but was sent as {task.value}")
@@ -291,7 +290,7 @@ def age_at_acquisition(birth_date: date | None, acquired_on: date | None) -> flo
     the examination."""
     if birth_date is not None and acquired_on is not None and birth_date > acquired_on:
         raise AdmissionRefused(
-            "birth_after_acquisition",
+            "birth_after_study",
             f"(0010,0030) Patient's Birth Date lies after the examination on {acquired_on}: one of the two is wrong",
         )
     return case_state.age_or_none(birth_date, acquired_on)
@@ -303,7 +302,7 @@ def merge(tags: FilmTags, entry: PatientEntry) -> tuple[FilmTags, list[str]]:
     added: dict[str, object] = {}
     warnings = []
     for tag, label, entered in (
-        ("patient_id", "patient ID", entry.patient_id.strip() if entry.patient_id else None),
+        ("patient_id", "patient ID", (entry.patient_id or "").strip() or None),
         ("patient_sex", "sex", entry.sex),
         ("patient_birth_date", "birth date", entry.birth_date),
         ("acquired_on", "examination date", entry.acquired_on),
@@ -319,21 +318,16 @@ def merge(tags: FilmTags, entry: PatientEntry) -> tuple[FilmTags, list[str]]:
     return dataclasses.replace(tags, **added), warnings
 
 
-def _check_identity(tags: FilmTags) -> None:
-    if not tags.patient_id:
-        raise AdmissionRefused(
-            "patient_id_missing", "(0010,0020) Patient ID is missing: enter it at upload, or send the file with it"
-        )
-    for value, name, longest in (
-        (tags.patient_id, "(0010,0020) Patient ID", 128),
-        (tags.issuer_of_patient_id, "(0010,0021) Issuer of Patient ID", 128),
-        (tags.sop_instance_uid, "(0008,0018) SOP Instance UID", 64),
-        (tags.study_instance_uid, "(0020,000D) Study Instance UID", 64),
-        (tags.series_instance_uid, "(0020,000E) Series Instance UID", 64),
+def _check_identifiers(tags: FilmTags) -> None:
+    """They are the key of the patient, so they are refused rather than cut to what the database holds."""
+    for value, name in (
+        (tags.patient_id, "(0010,0020) Patient ID"),
+        (tags.issuer_of_patient_id, "(0010,0021) Issuer of Patient ID"),
     ):
-        if value and (len(value) > longest or "\0" in value):
-            raise AdmissionRefused("identifier_invalid", f"{name} must have at most {longest} plain characters")
-    age_at_acquisition(tags.patient_birth_date, tags.acquired_on)
+        if value and (len(value) > MAX_IDENTIFIER_LENGTH or "\0" in value):
+            raise AdmissionRefused(
+                "bad_patient_id", f"{name} must have at most {MAX_IDENTIFIER_LENGTH} printable characters"
+            )
 
 
 def _duplicate(session: Session, actor: Actor, file_name: str, file_sha256: str) -> IngestResult | None:

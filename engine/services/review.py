@@ -245,8 +245,22 @@ def set_facts(
         case_state.learn_about_patient(session, patient)
     elif has_new_task:
         case_state.read_again(session, study)
+    _drop_answered_warnings(session, study, entered)
     audit.record(session, actor, "facts.entered", f"image:{image_id}", {"study": study.id, "fields": entered})
     session.commit()
+
+
+def _drop_answered_warnings(session: Session, study: Study, entered: list[str]) -> None:
+    """A warning that a fact is not known (engine.imaging.admission) ends when it becomes known."""
+    tags = {"sex": "(0010,0040)", "birth_date": "(0010,0030)", "laterality": "(0020,0062)"}
+    answered = tuple(tag for name, tag in tags.items() if name in entered)
+    of_child = "sex" in entered or "birth_date" in entered
+    for each in repository.studies_of_patient(session, study.patient_fk) if of_child else [study]:
+        if "laterality" in entered and any(image.laterality is None for image in each.images):
+            continue
+        each.warnings = [
+            warning for warning in each.warnings if not (warning.startswith(answered) and "not known" in warning)
+        ]
 
 
 def _is_new(name: str, known: object, given: object) -> bool:
@@ -260,7 +274,7 @@ def _refuse_birth_after_examination(session: Session, patient: Patient, birth_da
     for study in repository.studies_of_patient(session, patient.id):
         if study.acquired_on is not None and birth_date > study.acquired_on:
             raise AdmissionRefused(
-                "birth_after_acquisition",
+                "birth_after_study",
                 f"a birth on {birth_date} lies after the child's examination on {study.acquired_on}",
             )
 

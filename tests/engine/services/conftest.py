@@ -22,7 +22,11 @@ from engine.services.accounts import Actor, demo_admin, demo_reader, service_act
 from engine.services.ingest import IngestResult, PatientEntry
 
 READER, ADMIN, WORKER = demo_reader(), demo_admin(), service_actor("worker")
-BODY_PART = {Task.BONE_AGE: "HAND", Task.ROP: "EYE", Task.FRACTURE: "WRIST"}
+TAGS_OF = {
+    Task.BONE_AGE: {"body_part": "HAND"},
+    Task.ROP: {"body_part": "EYE", "modality": "OP"},
+    Task.FRACTURE: {"body_part": "WRIST"},
+}
 SOME_ANSWER = {
     Task.BONE_AGE: bone_age_answer(110),
     Task.ROP: rop_answer("II", "1", "none"),
@@ -53,7 +57,7 @@ def hand_tags(number: int = 1, **changes: Any) -> FilmTags:
 
 
 def grey_film(tags: FilmTags, seed: int = 0, source_format: str = "dicom") -> Film:
-    pixels = np.random.default_rng(seed).integers(0, 4096, (40, 30), np.uint16)
+    pixels = np.random.default_rng(seed).integers(0, 4096, (210, 200), np.uint16)
     return Film(pixels, source_format, (Voi("window 1", "linear", 2048, 4096),), tags=tags)  # type: ignore[arg-type]
 
 
@@ -119,7 +123,7 @@ def new_case(arrive: Arrivals, session: Session) -> Callable[..., IngestResult]:
         task: Task = Task.BONE_AGE, answer: dict | None = None, reason: str | None = None, **tags: Any
     ) -> IngestResult:
         number = next(numbers)
-        film = grey_film(hand_tags(number, **{"body_part": BODY_PART[task]} | tags), seed=number)
+        film = grey_film(hand_tags(number, **TAGS_OF[task] | tags), seed=number)
         result = arrive(session, film)
         assert result.outcome == "accepted", result.reason
         for waiting in reading.images_awaiting_read(session, WORKER):
