@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import gzip
 import json
+import math
 import os
 import re
 import shutil
@@ -54,7 +54,9 @@ def save(root: Path, file_sha256: str, film: Film) -> None:
 def load(root: Path, file_sha256: str) -> Film:
     """The film kept under this hash. Raises NotFound where there is none."""
     header = read_header(root, file_sha256)
-    data = gzip.decompress(pixels_gzip_path(root, file_sha256).read_bytes())
+    compressed = pixels_gzip_path(root, file_sha256).read_bytes()
+    size = math.prod(header["shape"]) * np.dtype(header["dtype"]).itemsize
+    data = imagecodecs.gzip_decode(compressed, out=size)  # libdeflate: twice as fast as the standard library
     return film_from(header, data)
 
 
