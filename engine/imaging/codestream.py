@@ -41,9 +41,9 @@ def decode(frame: bytes, rows: int, cols: int, samples: int, is_ybr: bool) -> np
 
     `is_ybr` is what Photometric Interpretation says of a JPEG's components; an Adobe marker inside overrules it.
     Raises FileRefused where the frame is unsupported or disagrees with the size declared around it."""
-    if frame[:2] == b"\xff\x0a" or frame[4:8] == b"JXL ":
-        return _shaped(imagecodecs.jpegxl_decode(frame), rows, cols, samples, "JPEG XL")
-    header = read_header(frame)
+    is_jpeg_xl = frame[:2] == b"\xff\x0a" or frame[4:8] == b"JXL "
+    # Nothing here reads a JPEG XL header: the memory cap stands in for the check.
+    header = CodestreamHeader("jpeg_xl", rows, cols, samples, 0) if is_jpeg_xl else read_header(frame)
     check_size(header.rows, header.cols, "The header of the compressed frame")
     if (header.rows, header.cols, header.samples) != (rows, cols, samples):
         raise FileRefused(
@@ -52,21 +52,23 @@ def decode(frame: bytes, rows: int, cols: int, samples: int, is_ybr: bool) -> np
             f"the compressed frame {header.rows} x {header.cols} x {header.samples}.",
         )
     try:
-        if header.kind == "jpeg_2000":
+        if header.kind == "jpeg_xl":
+            pixels = imagecodecs.jpegxl_decode(frame)
+        elif header.kind == "jpeg_2000":
             pixels = imagecodecs.jpeg2k_decode(frame)
         elif header.kind == "jpeg_ls":
             pixels = imagecodecs.jpegls_decode(frame)
-        elif header.kind == "jpeg_lossless":
-            pixels = imagecodecs.jpegsof3_decode(frame)
-        elif header.bits > 8:
+        elif header.kind == "jpeg_lossless" and samples == 3:
+            pixels = imagecodecs.jpegsof3_decode(frame)  # libjpeg would convert colours on a guess
+        elif header.kind == "jpeg_lossless" or header.bits > 8:
             pixels = imagecodecs.jpeg8_decode(frame)
         else:
-            return _shaped(_decode_8bit_jpeg(frame, header, is_ybr), rows, cols, samples, "JPEG")
+            pixels = _decode_8bit_jpeg(frame, header, is_ybr)
     except (RuntimeError, OSError, ValueError, SyntaxError) as error:
         raise FileRefused(
             "malformed", f"The compressed frame ({header.kind.replace('_', ' ')}) is damaged or cut off."
         ) from error
-    return _shaped(pixels, rows, cols, samples, header.kind)
+    return _shaped(pixels, rows, cols, samples, header.kind.replace("_", " "))
 
 
 def _decode_8bit_jpeg(frame: bytes, header: CodestreamHeader, is_ybr: bool) -> np.ndarray:
