@@ -140,7 +140,7 @@ def draw_one(view: View, seed: int) -> tuple[np.ndarray, np.ndarray]:
     if view is View.OTHER:
         display, labels = other(seed), np.zeros(1, np.float32)
     else:
-        phantom = DRAW[view](seed, film_scale=2.0 if seed % 10 == 0 else 1.0)
+        phantom = DRAW[view](seed, film_scale=2.0 if seed % 20 == 0 else 1.0)
         display, labels = display_pixels(phantom.film()), labels_of(view, phantom)
     image = model_image(display).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
@@ -156,8 +156,7 @@ class PhantomStream(IterableDataset):
     """Endless chunks of fresh phantoms, each worker from seeds of its own, in the proportions of a batch."""
 
     def __init__(self, seed: int, counts: dict[View, int]) -> None:
-        smallest = min(counts.values())
-        self.seed, self.chunk = seed, {v: max(1, round(n / smallest)) for v, n in counts.items()}
+        self.seed, self.chunk = seed, {v: max(1, n // 4) for v, n in counts.items()}
 
     def __iter__(self):
         info = get_worker_info()
@@ -194,13 +193,17 @@ class FilmStore:
 
     def fill_from(self, stream: DataLoader) -> None:
         def run() -> None:
-            for name, images, labels in stream:
-                view = View(name)
-                at = (self.made[view] + torch.arange(len(images))) % len(self.images[view])
-                at = at.to(self.device)
-                self.images[view][at] = images.to(self.device)
-                self.labels[view][at] = labels.to(self.device)
-                self.made[view] += len(images)
+            # A stream of its own: on the default one every copy would wait for the training steps queued before it.
+            with torch.cuda.stream(torch.cuda.Stream() if self.device == "cuda" else None):
+                for name, images, labels in stream:
+                    view = View(name)
+                    at = (self.made[view] + torch.arange(len(images))) % len(self.images[view])
+                    at = at.to(self.device)
+                    self.images[view][at] = images.to(self.device)
+                    self.labels[view][at] = labels.to(self.device)
+                    if self.device == "cuda":
+                        torch.cuda.current_stream().synchronize()
+                    self.made[view] += len(images)
 
         threading.Thread(target=run, daemon=True).start()
 
@@ -413,6 +416,7 @@ def train_language(model, heads, processor, store, counts, config, validation) -
     schedule = Schedule(
         optimizers_for(named, config.learning_rate, 0.2 * config.muon_learning_rate, 0.3), config.language_seconds
     )
+    counts = {v: n // 2 for v, n in counts.items()}  # the text model gains more from steps than from large ones
     trees = {task: AnswerTree.build(ALLOWED[task], processor.tokenizer) for task in (*Task, TRIAGE)}
     prompts = PromptCache(processor)
     linears = [m for n, m in model.named_modules() if isinstance(m, nn.Linear) and "lm_head" not in n]
@@ -430,7 +434,10 @@ def train_language(model, heads, processor, store, counts, config, validation) -
         schedule.apply(parameters)
         if schedule.done > report:
             report += 0.2
-            print(f"language {schedule.done:.0%} step {schedule.step_count} loss {loss.item():.3f}", flush=True)
+            print(
+                f"language {schedule.done:.0%} step {schedule.step_count} loss {loss.item():.3f} {store.drawn}",
+                flush=True,
+            )
     with rounded_to_nf4(linears, True):
         print("answers, NF4-rounded:", validate_answers(model, trees, prompts, validation), flush=True)
 

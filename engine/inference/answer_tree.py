@@ -74,6 +74,7 @@ def sequence_for(
     Returns input_ids (batch, length), position_ids (batch, length), and the boolean masks `full` and `sliding`
     (batch, 1, length, length), True where a token is seen. Image tokens see each other both ways, as in Gemma 3."""
     longest = max(len(p) for p in prompts)
+    longest += -(longest + len(tree.head_ids) + len(tree.node_ids)) % 8  # attention kernels want multiples of 8
     prefix = longest + len(tree.head_ids)
     length = prefix + len(tree.node_ids)
     pads = [longest - len(p) for p in prompts]
