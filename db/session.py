@@ -35,7 +35,7 @@ def _prepare_sqlite(connection: DBAPIConnection, record: ConnectionPoolEntry) ->
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
 
@@ -52,13 +52,21 @@ def session_scope(url: str) -> Iterator[Session]:
         yield session
 
 
-def begin_write(session: Session) -> None:
-    """Start the writing transaction of a service: what it reads from here on cannot change before it commits.
+@contextmanager
+def writing(session: Session) -> Iterator[None]:
+    """The transaction of one user action: committed at the end, rolled back on an error.
 
-    SQLite refuses to turn a reading transaction into a writing one once somebody else has written ("database is
-    locked", at once, whatever the busy timeout), so it has to be a writing one from its first statement. Ends
-    the reading transaction the session may be in; refuses when that holds unsaved changes."""
+    What is read inside cannot change before the commit on SQLite, which has one writer; on PostgreSQL rows are locked
+    where that matters. SQLite refuses to turn a reading transaction into a writing one once somebody else has written
+    ("database is locked", at once, whatever the busy timeout), so this one writes from its first statement. Ends the
+    reading transaction the session may be in; refuses when that holds unsaved changes."""
     if session.new or session.dirty or session.deleted:
-        raise RuntimeError("begin_write: the session holds unsaved changes of another action")
+        raise RuntimeError("the session holds unsaved changes of another action")
     session.rollback()
     session.connection(execution_options={"begin_immediate": True})
+    try:
+        yield
+    except BaseException:
+        session.rollback()
+        raise
+    session.commit()

@@ -162,6 +162,10 @@ def studies_page(session: Session, query: StudyQuery, order: Order, offset: int,
     return [loaded[study_id] for study_id in ids]
 
 
+def is_among(session: Session, query: StudyQuery, study_id: int) -> bool:
+    return session.scalar(query.apply(select(Study.id)).where(Study.id == study_id)) is not None
+
+
 def study_after(
     session: Session, query: StudyQuery, order: Order, values: Sequence[Any] | None, without_id: int | None
 ) -> int | None:

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from db.models import Image, Patient, Prediction, Review, Study, Verdict
 from db.repositories.reviews import count_images, decided_images
+from db.session import writing
 from engine.annotations import SPLITS, TASK_FOLDERS, Annotation, Split, annotations_file_name
 from engine.errors import FileRefused, NotFound, Refused
 from engine.findings.answers import Task, check_answer
@@ -65,8 +66,8 @@ def export_annotations(session: Session, actor: Actor, out_dir: Path, *, seed: i
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     detail = {"images": summary.images, "patients": summary.patients, "left_out": len(summary.left_out), "seed": seed}
-    audit.record(session, actor, "export.written", "export", detail)
-    session.commit()
+    with writing(session):
+        audit.record(session, actor, "export.written", "export", detail)
     return summary
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from db.models import Image, Laterality, Patient, Role, Sex, Study, TaskSource
 from db.repositories import studies as repository
 from db.repositories.accounts import random_pseudonym
-from db.session import begin_write
+from db.session import writing
 from engine.errors import AdmissionRefused, NotFound, Refused
 from engine.findings.answers import Task
 from engine.imaging import admission, film_store
@@ -29,6 +29,7 @@ from engine.services.accounts import READERS, Actor, require
 from engine.settings import settings
 
 MAX_IDENTIFIER_LENGTH = 128
+SENT_AGAIN = "A file of this case was sent more than once; it is kept once."
 STORE_ATTEMPTS = 3  # two uploads may add the same patient at once; the second then finds them
 
 
@@ -81,8 +82,8 @@ def ingest_file(
     incoming = _incoming_folder() / uuid.uuid4().hex
     try:
         file_sha256, size_bytes = _copy_and_hash(path, incoming)
-        if duplicate := _duplicate(session, actor, file_name, file_sha256):
-            return duplicate
+        if repository.image_by_file(session, file_sha256) is not None:
+            return _duplicate(session, actor, file_name, file_sha256)
         try:
             return _admit(session, actor, incoming, file_name, file_sha256, entry or PatientEntry(), task)
         except Refused as refusal:
@@ -142,32 +143,20 @@ class _Arrival:
 def _store(session: Session, actor: Actor, file_name: str, found: _Arrival) -> IngestResult:
     """Patient, study and image in one transaction. Raises Refused for what contradicts the stored data."""
     for attempt in range(STORE_ATTEMPTS):
-        begin_write(session)
         try:
-            if duplicate := _duplicate(session, actor, file_name, found.file_sha256):
-                return duplicate
-            image, study, warnings = _add_image(session, found)
-            audit.record(
-                session,
-                actor,
-                "ingest.accepted",
-                f"image:{image.id}",
-                {"study": study.id, "file_sha256": found.file_sha256, "task": study.task},
-            )
-            session.commit()
+            with writing(session):
+                if repository.image_by_file(session, found.file_sha256) is not None:
+                    break
+                image, study, warnings = _add_image(session, found)
+                detail = {"study": study.id, "file_sha256": found.file_sha256, "task": study.task}
+                audit.record(session, actor, "ingest.accepted", f"image:{image.id}", detail)
         except IntegrityError:
-            session.rollback()
             if attempt == STORE_ATTEMPTS - 1:
                 raise
             continue
-        except Refused:
-            session.rollback()
-            raise
         task = Task(study.task) if study.task else None
-        return IngestResult(
-            "accepted", file_name, found.file_sha256, study.id, image.id, task=task, warnings=tuple(warnings)
-        )
-    raise AssertionError("unreachable")
+        return IngestResult("accepted", file_name, found.file_sha256, study.id, image.id, task, tuple(warnings))
+    return _duplicate(session, actor, file_name, found.file_sha256)
 
 
 def _add_image(session: Session, found: _Arrival) -> tuple[Image, Study, list[str]]:
@@ -330,13 +319,16 @@ def _check_identifiers(tags: FilmTags) -> None:
             )
 
 
-def _duplicate(session: Session, actor: Actor, file_name: str, file_sha256: str) -> IngestResult | None:
-    image = repository.image_by_file(session, file_sha256)
-    if image is None:
-        return None
-    audit.record(session, actor, "ingest.duplicate", f"image:{image.id}", {"study": image.study_fk})
-    session.commit()
-    return IngestResult("duplicate", file_name, file_sha256, image.study_fk, image.id)
+def _duplicate(session: Session, actor: Actor, file_name: str, file_sha256: str) -> IngestResult:
+    """The file is here already: the case says that it came again."""
+    with writing(session):
+        known = repository.image_by_file(session, file_sha256)
+        assert known is not None
+        image, study = repository.locked_image(session, known.id) or (known, known.study)
+        study.warnings = list(dict.fromkeys([*study.warnings, SENT_AGAIN]))
+        audit.record(session, actor, "ingest.duplicate", f"image:{image.id}", {"study": study.id})
+    task = Task(study.task) if study.task else None
+    return IngestResult("duplicate", file_name, file_sha256, study.id, image.id, task, (SENT_AGAIN,))
 
 
 def hash_pixels(film: Film) -> str:

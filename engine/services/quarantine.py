@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from db.models import Quarantine, QuarantineState
 from db.repositories import quarantine as repository
-from db.session import begin_write
+from db.session import writing
 from db.types import utc_now
 from engine.errors import Conflict, NotFound, Refused
 from engine.services import audit
@@ -68,35 +68,38 @@ def keep(
     place.parent.mkdir(parents=True, exist_ok=True)
     if not place.exists():
         os.replace(incoming, place)
-    begin_write(session)
-    row = repository.quarantined_file(session, file_sha256, refusal.code, file_name)
-    if row is None:
-        try:
-            with session.begin_nested():
-                row = Quarantine(
-                    file_name=file_name,
-                    file_sha256=file_sha256,
-                    size_bytes=size_bytes,
-                    code=refusal.code,
-                    reason=str(refusal).replace("\0", "")[:2000],
-                    is_alert=refusal.code in ALERT_CODES,
-                    times_received=0,
-                )
+    with writing(session):
+        row = repository.quarantined_file(session, file_sha256, refusal.code, file_name)
+        if row is None:
+            try:
+                with session.begin_nested():
+                    row = Quarantine(
+                        file_name=file_name,
+                        file_sha256=file_sha256,
+                        size_bytes=size_bytes,
+                        code=refusal.code,
+                        reason=str(refusal).replace("\0", "")[:2000],
+                        is_alert=refusal.code in ALERT_CODES,
+                        times_received=0,
+                    )
+                    _received(row, actor)
+                    session.add(row)
+            except IntegrityError:  # the same file arrived twice at once
+                row = repository.quarantined_file(session, file_sha256, refusal.code, file_name)
+                if row is None:
+                    raise
                 _received(row, actor)
-                session.add(row)
-        except IntegrityError:  # the same file arrived twice at once
-            row = repository.quarantined_file(session, file_sha256, refusal.code, file_name)
-            if row is None:
-                raise
+        else:
             _received(row, actor)
-    else:
-        _received(row, actor)
-    session.flush()
-    audit.record(
-        session, actor, "ingest.quarantined", f"quarantine:{row.id}", {"code": refusal.code, "file_sha256": file_sha256}
-    )
-    session.commit()
-    return row.id
+        session.flush()
+        audit.record(
+            session,
+            actor,
+            "ingest.quarantined",
+            f"quarantine:{row.id}",
+            {"code": refusal.code, "file_sha256": file_sha256},
+        )
+        return row.id
 
 
 def _received(row: Quarantine, actor: Actor) -> None:
@@ -147,13 +150,12 @@ def dismiss(session: Session, actor: Actor, quarantine_id: int, note: str) -> No
     note = note.replace("\0", "").strip()
     if not note:
         raise Refused("note_missing", "say in a few words what was done about the file")
-    begin_write(session)
-    row = session.get(Quarantine, quarantine_id, with_for_update=True)
-    if row is None:
-        raise NotFound(f"there is no quarantined file {quarantine_id}")
-    if row.state == QuarantineState.DISMISSED:
-        raise Conflict(f"{row.dismissed_by} has dealt with this file already")
-    row.state = QuarantineState.DISMISSED
-    row.dismissed_by, row.dismissed_at, row.note = actor.username, utc_now(), note
-    audit.record(session, actor, "quarantine.dismissed", f"quarantine:{row.id}", {"code": row.code})
-    session.commit()
+    with writing(session):
+        row = session.get(Quarantine, quarantine_id, with_for_update=True)
+        if row is None:
+            raise NotFound(f"there is no quarantined file {quarantine_id}")
+        if row.state == QuarantineState.DISMISSED:
+            raise Conflict(f"{row.dismissed_by} has dealt with this file already")
+        row.state = QuarantineState.DISMISSED
+        row.dismissed_by, row.dismissed_at, row.note = actor.username, utc_now(), note
+        audit.record(session, actor, "quarantine.dismissed", f"quarantine:{row.id}", {"code": row.code})

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from db.models import Image, ModelVersion, Patient, Prediction, ReadState, Role, Study, TaskSource, Worker
 from db.repositories import reads as repository
 from db.repositories.studies import locked_image
-from db.session import begin_write
+from db.session import writing
 from db.types import utc_now
 from engine.errors import NotFound
 from engine.findings.answers import TASK_OF_VIEW, Task, View, check_answer
@@ -68,25 +68,24 @@ def record_triage(
 
     A task that the case has by now, from a reader or another of its images, stays."""
     require(actor, Role.SERVICE)
-    begin_write(session)
-    image, study = _image_and_study(session, image_id)
-    task = TASK_OF_VIEW.get(view)
-    if study.task is None and task is None:
-        case_state.block_read(image, case_state.NOT_ONE_OF_THE_VIEWS)
-    elif study.task is None:
-        study.task, study.task_source = task, TaskSource.TRIAGE
-        for other in study.images:
-            case_state.queue_read(other, study, study.patient)
-    case_state.refresh(session, study)
-    audit.record(
-        session,
-        actor,
-        "read.triage",
-        f"image:{image_id}",
-        {"view": view.value, "probabilities": {name: round(value, 4) for name, value in probabilities.items()}},
-    )
-    session.commit()
-    return _awaiting(image, study, study.patient) if image.read_state == ReadState.QUEUED else None
+    with writing(session):
+        image, study = _image_and_study(session, image_id)
+        task = TASK_OF_VIEW.get(view)
+        if study.task is None and task is None:
+            case_state.block_read(image, case_state.NOT_ONE_OF_THE_VIEWS)
+        elif study.task is None:
+            study.task, study.task_source = task, TaskSource.TRIAGE
+            for other in study.images:
+                case_state.queue_read(other, study, study.patient)
+        case_state.refresh(session, study)
+        audit.record(
+            session,
+            actor,
+            "read.triage",
+            f"image:{image_id}",
+            {"view": view.value, "probabilities": {name: round(value, 4) for name, value in probabilities.items()}},
+        )
+        return _awaiting(image, study, study.patient) if image.read_state == ReadState.QUEUED else None
 
 
 def record_reads(
@@ -106,17 +105,16 @@ def record_reads(
     (Reader.is_phantom)."""
     require(actor, Role.SERVICE)
     rounds = read_rounds if read_rounds is not None else [None] * len(image_ids)
-    begin_write(session)
-    prediction_ids = []
-    versions: dict[str, ModelVersion] = {}
-    for image_id, read, read_round in zip(image_ids, reads, rounds, strict=True):
-        if read.model_version not in versions:
-            versions[read.model_version] = _model_version(session, read.model_version, is_phantom)
-        prediction = _record_read(session, actor, image_id, read, read_round, versions[read.model_version])
-        if prediction is not None:
-            prediction_ids.append(prediction.id)
-    session.commit()
-    return prediction_ids
+    with writing(session):
+        prediction_ids = []
+        versions: dict[str, ModelVersion] = {}
+        for image_id, read, read_round in zip(image_ids, reads, rounds, strict=True):
+            if read.model_version not in versions:
+                versions[read.model_version] = _model_version(session, read.model_version, is_phantom)
+            prediction = _record_read(session, actor, image_id, read, read_round, versions[read.model_version])
+            if prediction is not None:
+                prediction_ids.append(prediction.id)
+        return prediction_ids
 
 
 def _record_read(
@@ -163,12 +161,11 @@ def _record_read(
 def record_read_failure(session: Session, actor: Actor, image_id: int, reason: str) -> None:
     """The image cannot be read for a reason of its own (its pixels are gone, say): the case says so. Commits."""
     require(actor, Role.SERVICE)
-    begin_write(session)
-    image, study = _image_and_study(session, image_id)
-    case_state.block_read(image, reason.replace("\0", "")[:500])
-    case_state.refresh(session, study)
-    audit.record(session, actor, "read.failed", f"image:{image_id}")
-    session.commit()
+    with writing(session):
+        image, study = _image_and_study(session, image_id)
+        case_state.block_read(image, reason.replace("\0", "")[:500])
+        case_state.refresh(session, study)
+        audit.record(session, actor, "read.failed", f"image:{image_id}")
 
 
 def heartbeat(
@@ -176,13 +173,12 @@ def heartbeat(
 ) -> None:
     """The worker is alive; `detail` says in a few words what it does or waits for. Commits."""
     require(actor, Role.SERVICE)
-    begin_write(session)
-    worker = session.get(Worker, worker_name)
-    if worker is None:
-        worker = Worker(name=worker_name)
-        session.add(worker)
-    worker.at, worker.model_version, worker.detail = utc_now(), model_version, detail
-    session.commit()
+    with writing(session):
+        worker = session.get(Worker, worker_name)
+        if worker is None:
+            worker = Worker(name=worker_name)
+            session.add(worker)
+        worker.at, worker.model_version, worker.detail = utc_now(), model_version, detail
 
 
 def _image_and_study(session: Session, image_id: int) -> tuple[Image, Study]:

@@ -26,7 +26,7 @@ from db.models import (
 from db.repositories import studies as repository
 from db.repositories.reads import latest_predictions
 from db.repositories.reviews import latest_reviews
-from db.session import begin_write
+from db.session import writing
 from engine.errors import AdmissionRefused, AnswerRefused, Conflict, NotAllowed, NotFound
 from engine.findings.answers import Answer, Task, check_answer
 from engine.services import audit, case_state, study_view
@@ -69,10 +69,9 @@ def load_study(session: Session, actor: Actor, study_id: int) -> StudyView:
     if study is None:
         raise NotFound(f"there is no study {study_id}")
     view = study_view.study_view(session, actor, study)
-    begin_write(session)
-    audit.record(session, actor, "study.viewed", f"study:{study_id}")
-    session.commit()
-    return view
+    with writing(session):
+        audit.record(session, actor, "study.viewed", f"study:{study_id}")
+        return view
 
 
 def record_review(session: Session, actor: Actor, image_id: int, decision: Decision) -> int:
@@ -82,37 +81,36 @@ def record_review(session: Session, actor: Actor, image_id: int, decision: Decis
     Raises Conflict when there is a review or a read the reader has not seen, AnswerRefused for an answer outside
     the closed set or while a needed fact is missing, NotFound, NotAllowed."""
     require(actor, *READERS)
-    begin_write(session)
-    image, study = _image_and_study(session, image_id)
-    reader = account_of(session, actor)
-    prediction = latest_predictions(session, [image_id]).get(image_id)
-    latest = latest_reviews(session, [image_id]).get(image_id)
-    verdict, answer = _checked(decision, image, study, prediction)
+    with writing(session):
+        image, study = _image_and_study(session, image_id)
+        reader = account_of(session, actor)
+        prediction = latest_predictions(session, [image_id]).get(image_id)
+        latest = latest_reviews(session, [image_id]).get(image_id)
+        verdict, answer = _checked(decision, image, study, prediction)
 
-    if latest is not None and latest.id != decision.seen_review_id:
-        if _is_same(latest, reader, verdict, answer, decision):
-            return latest.id
-        raise Conflict("this image has been decided in the meantime: look at that decision, then decide again")
-    if latest is None and decision.seen_review_id is not None:
-        raise Conflict(f"the image has no review {decision.seen_review_id}: open the case again")
-    review = Review(
-        image_fk=image_id,
-        revision=latest.revision + 1 if latest else 1,
-        supersedes_id=latest.id if latest else None,
-        prediction_fk=prediction.id if prediction else None,
-        reader_fk=reader.id,
-        verdict=verdict,
-        answer=answer,
-        reject_reason=decision.reject_reason,
-        comment=_comment(decision),
-        details=decision.details,
-        seconds=decision.seconds,
-    )
-    _add(session, review, study)
-    detail = {"review": review.id, "verdict": verdict.value, "supersedes": review.supersedes_id}
-    audit.record(session, actor, "review.recorded", f"image:{image_id}", detail)
-    session.commit()
-    return review.id
+        if latest is not None and latest.id != decision.seen_review_id:
+            if _is_same(latest, reader, verdict, answer, decision):
+                return latest.id
+            raise Conflict("this image has been decided in the meantime: look at that decision, then decide again")
+        if latest is None and decision.seen_review_id is not None:
+            raise Conflict(f"the image has no review {decision.seen_review_id}: open the case again")
+        review = Review(
+            image_fk=image_id,
+            revision=latest.revision + 1 if latest else 1,
+            supersedes_id=latest.id if latest else None,
+            prediction_fk=prediction.id if prediction else None,
+            reader_fk=reader.id,
+            verdict=verdict,
+            answer=answer,
+            reject_reason=decision.reject_reason,
+            comment=_comment(decision),
+            details=decision.details,
+            seconds=decision.seconds,
+        )
+        _add(session, review, study)
+        detail = {"review": review.id, "verdict": verdict.value, "supersedes": review.supersedes_id}
+        audit.record(session, actor, "review.recorded", f"image:{image_id}", detail)
+        return review.id
 
 
 def _checked(
@@ -169,7 +167,6 @@ def _add(session: Session, review: Review, study: Study) -> None:
         session.add(review)
         session.flush()
     except IntegrityError:
-        session.rollback()
         raise Conflict(
             "this image has been decided in the meantime: look at that decision, then decide again"
         ) from None
@@ -180,30 +177,29 @@ def undo_review(session: Session, actor: Actor, review_id: int) -> int:
     """Withdraw the latest decision of an image, which then awaits review again; returns the id of the row that
     says so. A reader may withdraw only their own. Raises Conflict, NotFound, NotAllowed."""
     require(actor, *READERS)
-    begin_write(session)
-    review = session.get(Review, review_id)
-    if review is None:
-        raise NotFound(f"there is no review {review_id}")
-    image, study = _image_and_study(session, review.image_fk)
-    reader = account_of(session, actor)
-    if review.reader_fk != reader.id and actor.role != Role.ADMIN:
-        raise NotAllowed("a decision can be withdrawn by the reader who made it, or by an admin")
-    latest = latest_reviews(session, [image.id])[image.id]
-    if latest.id != review.id or review.verdict == Verdict.WITHDRAWN:
-        raise Conflict("this decision is no longer the latest: open the case again")
-    withdrawal = Review(
-        image_fk=image.id,
-        revision=review.revision + 1,
-        supersedes_id=review.id,
-        prediction_fk=review.prediction_fk,
-        reader_fk=reader.id,
-        verdict=Verdict.WITHDRAWN,
-        details={},
-    )
-    _add(session, withdrawal, study)
-    audit.record(session, actor, "review.withdrawn", f"image:{image.id}", {"review": review.id})
-    session.commit()
-    return withdrawal.id
+    with writing(session):
+        review = session.get(Review, review_id)
+        if review is None:
+            raise NotFound(f"there is no review {review_id}")
+        image, study = _image_and_study(session, review.image_fk)
+        reader = account_of(session, actor)
+        if review.reader_fk != reader.id and actor.role != Role.ADMIN:
+            raise NotAllowed("a decision can be withdrawn by the reader who made it, or by an admin")
+        latest = latest_reviews(session, [image.id])[image.id]
+        if latest.id != review.id or review.verdict == Verdict.WITHDRAWN:
+            raise Conflict("this decision is no longer the latest: open the case again")
+        withdrawal = Review(
+            image_fk=image.id,
+            revision=review.revision + 1,
+            supersedes_id=review.id,
+            prediction_fk=review.prediction_fk,
+            reader_fk=reader.id,
+            verdict=Verdict.WITHDRAWN,
+            details={},
+        )
+        _add(session, withdrawal, study)
+        audit.record(session, actor, "review.withdrawn", f"image:{image.id}", {"review": review.id})
+        return withdrawal.id
 
 
 def set_facts(
@@ -221,33 +217,32 @@ def set_facts(
     Only fills unknowns (a task that triage guessed counts as unknown): raises Conflict where the fact is known and
     differs, AdmissionRefused for a birth after the examination, NotFound, NotAllowed."""
     require(actor, *READERS)
-    begin_write(session)
-    image, study = _image_and_study(session, image_id)
-    patient = study.patient
-    entered = [
-        name
-        for name, given in (("sex", sex), ("birth_date", birth_date), ("laterality", laterality), ("task", task))
-        if given is not None
-    ]
-    if sex is not None and _is_new("sex", patient.sex, sex):
-        patient.sex, patient.sex_entered_by = Sex(sex), actor.username
-    if birth_date is not None and _is_new("birth date", patient.birth_date, birth_date):
-        _refuse_birth_after_examination(session, patient, birth_date)
-        patient.birth_date, patient.birth_date_entered_by = birth_date, actor.username
-    if laterality is not None and _is_new("side", image.laterality, laterality):
-        image.laterality, image.laterality_entered_by = Laterality(laterality), actor.username
-    has_new_task = task is not None and (
-        (study.task_source == TaskSource.TRIAGE and study.task != task) or _is_new("task", study.task, task)
-    )
-    if has_new_task:
-        study.task, study.task_source = task, TaskSource.READER
-    if sex is not None or birth_date is not None:
-        case_state.learn_about_patient(session, patient)
-    elif has_new_task:
-        case_state.read_again(session, study)
-    _drop_answered_warnings(session, study, entered)
-    audit.record(session, actor, "facts.entered", f"image:{image_id}", {"study": study.id, "fields": entered})
-    session.commit()
+    with writing(session):
+        image, study = _image_and_study(session, image_id)
+        patient = study.patient
+        entered = [
+            name
+            for name, given in (("sex", sex), ("birth_date", birth_date), ("laterality", laterality), ("task", task))
+            if given is not None
+        ]
+        if sex is not None and _is_new("sex", patient.sex, sex):
+            patient.sex, patient.sex_entered_by = Sex(sex), actor.username
+        if birth_date is not None and _is_new("birth date", patient.birth_date, birth_date):
+            _refuse_birth_after_examination(session, patient, birth_date)
+            patient.birth_date, patient.birth_date_entered_by = birth_date, actor.username
+        if laterality is not None and _is_new("side", image.laterality, laterality):
+            image.laterality, image.laterality_entered_by = Laterality(laterality), actor.username
+        has_new_task = task is not None and (
+            (study.task_source == TaskSource.TRIAGE and study.task != task) or _is_new("task", study.task, task)
+        )
+        if has_new_task:
+            study.task, study.task_source = task, TaskSource.READER
+        if sex is not None or birth_date is not None:
+            case_state.learn_about_patient(session, patient)
+        elif has_new_task:
+            case_state.read_again(session, study)
+        _drop_answered_warnings(session, study, entered)
+        audit.record(session, actor, "facts.entered", f"image:{image_id}", {"study": study.id, "fields": entered})
 
 
 def _drop_answered_warnings(session: Session, study: Study, entered: list[str]) -> None:

@@ -117,9 +117,10 @@ def worklist_page(
 ) -> WorklistPage:
     """One page, counted from 1. Raises NotAllowed."""
     require(actor, *READERS)
-    query = _query(filter)
-    total = repository.count_studies(session, query)
-    studies = repository.studies_page(session, query, _order(filter), (page - 1) * page_size, page_size)
+    query, before = _query(filter), (page - 1) * page_size
+    studies = repository.studies_page(session, query, _order(filter), before, page_size)
+    is_last_page = len(studies) < page_size and (studies or page == 1)
+    total = before + len(studies) if is_last_page else repository.count_studies(session, query)
     image_ids = [image.id for study in studies for image in study.images]
     predictions = latest_predictions(session, image_ids)
     decisions = {id: case_state.in_force(review) for id, review in latest_reviews(session, image_ids).items()}
@@ -175,13 +176,15 @@ def _row(study: Study, predictions: dict[int, Prediction], decisions: dict[int, 
 
 def next_study(session: Session, actor: Actor, filter: WorklistFilter, after_study_id: int | None = None) -> int | None:
     """The study that follows `after_study_id` in the filter's order, starting again at the top after the last one;
-    None when the filter holds no other study. `after_study_id` need not match the filter any more; its place in the
-    order is the one it had before it was decided."""
+    None when the filter holds no other study. Where `after_study_id` does not match the filter any more, as it was
+    just decided, its place in the order is the one it had while it awaited review."""
     require(actor, *READERS)
     query, order = _query(filter), _order(filter)
     after = repository.study_with_images(session, after_study_id) if after_study_id is not None else None
     if after is not None:
-        place = [_value_before_decision(session, after, column) for column, _ in order.with_id]
+        place = [getattr(after, column.key) for column, _ in order.with_id]
+        if not repository.is_among(session, query, after.id):
+            place = [_value_before_decision(session, after, column) for column, _ in order.with_id]
         following = repository.study_after(session, query, order, place, after.id)
         if following is not None:
             return following
@@ -189,7 +192,9 @@ def next_study(session: Session, actor: Actor, filter: WorklistFilter, after_stu
 
 
 def _value_before_decision(session: Session, study: Study, column: InstrumentedAttribute[Any]) -> Any:
-    """A decision may change the urgency; the reader goes on from where the study stood when they opened it."""
+    """A decision changes the status and may change the urgency; the reader goes on from where the study stood."""
+    if column is Study.status:
+        return StudyStatus.AWAITING_REVIEW
     if column is not Study.urgency_rank:
         return getattr(study, column.key)
     predictions = latest_predictions(session, [image.id for image in study.images])

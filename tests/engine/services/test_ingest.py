@@ -50,6 +50,7 @@ def test_the_same_file_again_is_a_duplicate(session: Session, arrive: Arrivals) 
     assert second.outcome == "duplicate"
     assert (second.study_id, second.image_id) == (first.study_id, first.image_id)
     assert session.scalar(select(func.count(Image.id))) == 1
+    assert any("sent more than once" in warning for warning in session.get(Study, first.study_id).warnings)
 
 
 def test_two_images_of_a_study_are_one_case(session: Session, arrive: Arrivals) -> None:

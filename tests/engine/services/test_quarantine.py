@@ -31,10 +31,8 @@ def test_dismiss(session: Session, arrive: Arrivals) -> None:
     assert quarantine.original_path(row.file_sha256).exists()
     with pytest.raises(Conflict):
         quarantine.dismiss(session, READER, row.quarantine_id, "again")
-    session.rollback()
     with pytest.raises(NotFound):
         quarantine.dismiss(session, READER, 99, "x")
-    session.rollback()
     actions = [event.action for event in audit.events_page(session, ADMIN).rows]
     assert actions == ["quarantine.dismissed", "ingest.quarantined"]
 

@@ -106,7 +106,6 @@ def test_what_is_refused(session: Session, new_case: Callable) -> None:
         with pytest.raises(AnswerRefused) as refused:
             review.record_review(session, READER, target.image_id, decision)
         assert refused.value.code == code
-    session.rollback()
     assert session.scalar(select(func.count(Review.id))) == 0
 
 
@@ -124,7 +123,6 @@ def test_an_eye_needs_its_side_before_a_decision(session: Session, new_case: Cal
     with pytest.raises(AnswerRefused) as refused:
         review.record_review(session, READER, image.image_id, confirm(image))
     assert refused.value.code == "laterality_missing"
-    session.rollback()
     review.set_facts(session, READER, image.image_id, laterality="R")
     image = image_of(session, result)
     assert image.laterality == "R" and image.laterality_entered_by == READER.username and image.read is not None
@@ -137,7 +135,6 @@ def test_a_decision_on_what_the_reader_has_not_seen(session: Session, new_case: 
     review.record_review(session, OTHER, theirs.image_id, confirm(theirs))
     with pytest.raises(Conflict):
         review.record_review(session, READER, mine.image_id, correct(mine, bone_age_answer(90)))
-    session.rollback()
     mine = image_of(session, result)
     assert not mine.decision.is_mine and mine.decision.reader == "Other reader"
     review.record_review(session, READER, mine.image_id, correct(mine, bone_age_answer(90)))
@@ -164,7 +161,6 @@ def test_undo(session: Session, new_case: Callable) -> None:
     first = review.record_review(session, READER, image.image_id, confirm(image))
     with pytest.raises(NotAllowed):
         review.undo_review(session, OTHER, first)
-    session.rollback()
     withdrawal = review.undo_review(session, READER, first)
     study = review.load_study(session, READER, result.study_id)
     assert study.status == StudyStatus.AWAITING_REVIEW and study.images[0].decision is None
@@ -172,7 +168,6 @@ def test_undo(session: Session, new_case: Callable) -> None:
     for again in (first, withdrawal):
         with pytest.raises(Conflict):
             review.undo_review(session, READER, again)
-        session.rollback()
     image = image_of(session, result)
     second = review.record_review(session, READER, image.image_id, correct(image, bone_age_answer(90)))
     review.undo_review(session, ADMIN, second)
@@ -214,7 +209,6 @@ def test_facts_only_fill_what_is_unknown(session: Session, new_case: Callable) -
     ):
         with pytest.raises(Conflict, match="known already"):
             review.set_facts(session, READER, result.image_id, **facts)
-        session.rollback()
     review.set_facts(session, READER, result.image_id, sex="F", laterality="L")
     study = review.load_study(session, READER, result.study_id)
     assert study.sex_entered_by is None and study.images[0].laterality_entered_by is None
@@ -224,7 +218,6 @@ def test_a_birth_after_the_examination_is_refused(session: Session, new_case: Ca
     result = new_case(patient_birth_date=None)
     with pytest.raises(AdmissionRefused):
         review.set_facts(session, READER, result.image_id, birth_date=date(2025, 7, 11))
-    session.rollback()
     review.set_facts(session, READER, result.image_id, birth_date=date(2016, 3, 10))
     assert review.load_study(session, READER, result.study_id).age_words == "9 y 4 m"
 
@@ -274,7 +267,6 @@ def test_two_readers_at_once_exactly_one_wins(session: Session, database_url: st
     """A hundred images, two threads with a session each, both decide at the same moment on what they see."""
     cases = [new_case(Task.FRACTURE) for _ in range(10)]
     images = [image_of(session, case) for case in cases]
-    session.rollback()
     start = threading.Barrier(2, timeout=60)
     outcomes: dict[str, list[list[str]]] = {}
 
