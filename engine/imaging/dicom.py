@@ -109,7 +109,7 @@ def _grey_film(stored: StoredPixels, tags: TagReader, warnings: list[str]) -> Fi
     values = stored.values
     hidden = outside.background(stored, tags, warnings)
     if hidden is not None:  # a padding value may lie far from the image's own
-        values = np.where(hidden, values[~hidden].min(), values)
+        values = np.where(hidden, values.min(where=~hidden, initial=values.max()), values)
     pixels, slope, intercept = _modality_pixels(values, tags, hidden is not None, warnings)
     if hidden is not None:
         pixels[hidden] = 0
@@ -146,16 +146,18 @@ def _modality_pixels(
         slope, intercept = _rescale(tags)
         if slope < 0:  # count downwards, so that a larger pixel is a larger modality value
             highest = int(values.max())
-            values, slope, intercept = highest - values.astype(np.int32), -slope, intercept + slope * highest
+            values = np.subtract(highest, values, dtype=np.int32)
+            slope, intercept = -slope, intercept + slope * highest
     lowest = min(int(values.min()), 0)
     shift = -lowest
     if keep_zero_free and int(values.min()) + shift < 1:
         shift += 1
-    shifted = values.astype(np.int32) + shift if shift else values
-    if shift and int(shifted.max()) > LARGEST_PIXEL:  # all 65,536 values in use: the lowest two become one
-        shift -= 1
-        shifted = np.maximum(values.astype(np.int32) + shift, 1)
-    return shifted.astype(np.uint16), slope, intercept - shift * slope
+    overflows = int(values.max()) + shift > LARGEST_PIXEL  # all 65,536 values are in use
+    shift -= overflows
+    pixels = np.add(values, shift, dtype=np.int32).astype(np.uint16)
+    if overflows:  # the lowest two become one
+        np.maximum(pixels, 1, out=pixels)
+    return pixels, slope, intercept - shift * slope
 
 
 def _rescale(tags: TagReader) -> tuple[float, float]:

@@ -219,9 +219,8 @@ def mask(values: np.ndarray, bits: int, high_bit: int, is_signed: bool) -> np.nd
         unsigned = unsigned & np.array(2**bits - 1, unsigned.dtype)
     if not is_signed:
         return unsigned
-    signed = unsigned.astype(np.int32)
-    signed[signed >= 2 ** (bits - 1)] -= 2**bits
-    return signed
+    spare = 8 * unsigned.dtype.itemsize - bits
+    return np.left_shift(unsigned, spare).view(f"i{unsigned.dtype.itemsize}") >> spare  # extends the sign
 
 
 def _limit_to_bits(values: np.ndarray, bits: int, is_signed: bool) -> np.ndarray:

@@ -129,9 +129,18 @@ def _windows(tags: TagReader, slope: float, intercept: float, warnings: list[str
 
 def automatic_window(pixels: np.ndarray, outside: np.ndarray | None = None) -> Voi:
     """From the 0.5th to the 99.5th percentile of `pixels` (uint16), those under the mask `outside` left out."""
-    inside = pixels if outside is None else pixels[~outside]
-    if inside.size == 0:
-        inside = pixels
-    counts = np.cumsum(np.bincount(inside.ravel(), minlength=1))
+    counts = np.cumsum(_histogram(pixels, outside))
+    if counts[-1] == 0:
+        counts = np.cumsum(_histogram(pixels, None))
     low, high = (int(np.searchsorted(counts, counts[-1] * percent / 100)) for percent in AUTOMATIC_PERCENTILES)
     return Voi("automatic", "linear_exact", (low + high) / 2, float(max(high - low, 1)))
+
+
+def _histogram(pixels: np.ndarray, outside: np.ndarray | None) -> np.ndarray:
+    """Counts of the 65,536 values, some rows at a time: bincount makes 8 bytes of every pixel."""
+    counts = np.zeros(65536, np.int64)
+    for top in range(0, len(pixels), 256):
+        rows = slice(top, top + 256)
+        inside = pixels[rows] if outside is None else pixels[rows][~outside[rows]]
+        counts += np.bincount(inside.ravel(), minlength=65536)
+    return counts
