@@ -11,10 +11,12 @@ from db.models import Quarantine, QuarantineState
 
 
 def quarantined_file(session: Session, file_sha256: str, code: str, file_name: str) -> Quarantine | None:
+    """Its row, locked until the end of the transaction where the database locks rows."""
     return session.scalar(
-        select(Quarantine).where(
-            Quarantine.file_sha256 == file_sha256, Quarantine.code == code, Quarantine.file_name == file_name
-        )
+        select(Quarantine)
+        .where(Quarantine.file_sha256 == file_sha256, Quarantine.code == code, Quarantine.file_name == file_name)
+        .with_for_update()
+        .execution_options(populate_existing=True)
     )
 
 

@@ -161,7 +161,7 @@ def _store(session: Session, actor: Actor, file_name: str, found: _Arrival) -> I
 
 def _add_image(session: Session, found: _Arrival) -> tuple[Image, Study, list[str]]:
     tags, warnings = found.tags, list(found.warnings)
-    _refuse_reused_instance_uid(session, tags)
+    _refuse_reused_instance_uid(session, found)
     pixel_sha256 = hash_pixels(found.film)
     if repository.images_by_pixels(session, pixel_sha256):
         warnings.append("another image on the worklist has exactly these pixels: check that it is the right child")
@@ -190,8 +190,10 @@ def _add_image(session: Session, found: _Arrival) -> tuple[Image, Study, list[st
     return image, study, warnings
 
 
-def _refuse_reused_instance_uid(session: Session, tags: FilmTags) -> None:
-    if tags.sop_instance_uid and repository.image_by_sop_instance_uid(session, tags.sop_instance_uid):
+def _refuse_reused_instance_uid(session: Session, found: _Arrival) -> None:
+    uid = found.tags.sop_instance_uid
+    known = repository.image_by_sop_instance_uid(session, uid) if uid else None
+    if known is not None and known.file_sha256 != found.file_sha256:  # equal: the same file, sent twice at once
         raise AdmissionRefused(
             "sop_instance_uid_reused",
             "(0008,0018) SOP Instance UID belongs to an image that is already here, and this file differs from it: "

@@ -1,6 +1,8 @@
 import dataclasses
 import hashlib
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -10,12 +12,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.models import AuditEvent, Image, Patient, Quarantine, ReadState, Study, TaskSource
+from db.session import session_scope
 from engine.errors import AdmissionRefused, FileRefused, NotAllowed, NotFound
 from engine.findings.answers import Task
 from engine.imaging.film import Film, FilmTags
 from engine.services import images, ingest, quarantine
 from engine.services.accounts import Actor
-from engine.services.ingest import PatientEntry
+from engine.services.ingest import IngestResult, PatientEntry
 from tests.engine.services.conftest import ADMIN, READER, WORKER, Arrivals, grey_film, hand_tags
 
 
@@ -259,3 +262,41 @@ def test_colour_and_grey_films_hash_by_shape_too() -> None:
     flat = Film(np.zeros((4, 6), np.uint16), "png")
     turned = dataclasses.replace(flat, pixels=np.zeros((6, 4), np.uint16))
     assert ingest.hash_pixels(flat) != ingest.hash_pixels(turned)
+
+
+def at_once(database_url: str, paths: list[Path]) -> list[IngestResult]:
+    """Each path by a thread and a session of its own, all starting together."""
+    start = threading.Barrier(len(paths), timeout=60)
+
+    def send(path: Path) -> IngestResult:
+        with session_scope(database_url) as own:
+            start.wait()
+            return ingest.ingest_file(own, READER, path, path.name)
+
+    with ThreadPoolExecutor(len(paths)) as threads:
+        return list(threads.map(send, paths))
+
+
+def test_one_file_sent_by_many_at_once(session: Session, database_url: str, arrive: Arrivals) -> None:
+    for number in range(5):
+        path = arrive.file(grey_film(hand_tags(number), number))
+        results = at_once(database_url, [path] * 4)
+        assert sorted(result.outcome for result in results) == ["accepted", "duplicate", "duplicate", "duplicate"]
+        assert len({result.image_id for result in results}) == 1
+        assert images.original_path(results[0].file_sha256).exists()
+    bad = arrive.file(FileRefused("truncated", "cut off"))
+    at_once(database_url, [bad] * 4)
+    (row,) = quarantine.quarantine_page(session, READER).rows
+    assert row.times_received == 4 and quarantine.original_path(row.file_sha256).exists()
+
+
+def test_films_of_one_new_child_sent_at_once(session: Session, database_url: str, arrive: Arrivals) -> None:
+    for child in range(5):
+        tags = [hand_tags(10 * child + n, patient_id=f"child {child}") for n in range(4)]
+        same_study = [*tags[:2], dataclasses.replace(tags[1], sop_instance_uid=f"1.2.9.{child}")]
+        films = [grey_film(each, 10 * child + n) for n, each in enumerate([*same_study, tags[3]])]
+        results = at_once(database_url, [arrive.file(film) for film in films])
+        assert [result.outcome for result in results] == ["accepted"] * 4
+    assert session.scalar(select(func.count(Patient.id))) == 5
+    assert session.scalar(select(func.count(Study.id))) == 15
+    assert session.scalar(select(func.count(Image.id))) == 20

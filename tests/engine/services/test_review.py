@@ -4,6 +4,7 @@ from datetime import date
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from db.models import AuditEvent, RejectReason, Review, Role, Study, StudyStatus, Verdict
@@ -302,3 +303,16 @@ def test_two_readers_at_once_exactly_one_wins(session: Session, database_url: st
         assert [row.revision for row in chain] == list(range(1, 11))
         assert [row.supersedes_id for row in chain] == [None, *(row.id for row in chain[:-1])]
     assert worklist.overview(session, READER).by_status[StudyStatus.REVIEWED] == 10
+
+
+def test_the_database_itself_refuses_a_second_decision_of_the_same_revision(
+    session: Session, new_case: Callable
+) -> None:
+    image = image_of(session, new_case())
+    first = session.get(Review, review.record_review(session, READER, image.image_id, confirm(image)))
+    common = {"image_fk": image.image_id, "reader_fk": first.reader_fk, "verdict": Verdict.REJECTED, "details": {}}
+    for revision, supersedes in ((1, None), (2, None), (1, first.id)):
+        session.add(Review(revision=revision, supersedes_id=supersedes, **common))
+        with pytest.raises(IntegrityError):
+            session.flush()
+        session.rollback()
