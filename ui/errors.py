@@ -11,6 +11,7 @@ import streamlit as st
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from engine.errors import Conflict, ModelUnavailable, NotAllowed, NotFound, PediScreenError, Refused
+from ui import words
 
 NEXT_STEP = {
     NotAllowed: "Ask an administrator, or switch the user at the top right.",
@@ -27,7 +28,7 @@ def shown() -> Iterator[None]:
     try:
         yield
     except PediScreenError as error:
-        st.error(f"{error}\n\n{next_step(error)}".strip())
+        st.error(f"{words.sentence(str(error))}\n\n{next_step(error)}".strip())
     except (OperationalError, ProgrammingError):
         st.error("The database does not answer, or has no tables yet. Run `pediscreen db upgrade`, then reload.")
 

@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit.runtime.pages_manager import PagesManager
 
 from engine.api.app import api
 from engine.services.accounts import Actor, demo_reader
@@ -115,6 +116,10 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, code:
     response = JSONResponse({"error": {"code": code, "message": message}}, status_code=status)
     await response(scope, receive, send)
 
+
+# A folder named pages beside the script makes Streamlit run its files on their own, without app.py's frame, until the
+# first st.navigation of the process: a link to a case, opened first, would then stay without it.
+PagesManager.uses_pages_directory = False
 
 app = st.App(
     PROJECT_DIR / "ui" / "app.py",

@@ -101,6 +101,12 @@ class Sitting:
     rejecting: bool = False
     conflict: str | None = None
 
+    def reject(self) -> None:
+        self.rejecting = True
+
+    def do_not_reject(self) -> None:
+        self.rejecting = False
+
     def seconds(self) -> float:
         return round(time.monotonic() - self.started, 1)
 

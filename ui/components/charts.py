@@ -45,7 +45,7 @@ def bone_age_chart(read: ReadView, chronological_months: float | None) -> go.Fig
     if chronological_months is not None:
         figure.add_vline(
             chronological_months,
-            line={"color": GREY, "width": 1.5, "dash": "dot"},
+            line={"color": "#dfe5ec", "width": 1.5, "dash": "dot"},
             annotation={"text": "chronological", "font": {"size": 11, "color": GREY}, "yanchor": "bottom"},
             annotation_position="top",
         )
@@ -81,7 +81,6 @@ def rop_chart(read: ReadView) -> go.Figure:
         )
         figure.update_xaxes(title={"text": title, "font": {"size": 12, "color": GREY}}, type="category", col=column)
     figure.update_yaxes(visible=False, range=[0, 1.02])
-    figure.update_traces(marker_color=st.get_option("theme.primaryColor"))  # one read, so one colour
     return _small(figure, bottom=40)
 
 
@@ -119,6 +118,7 @@ def _small(figure: go.Figure, top: int = 6, bottom: int = 24) -> go.Figure:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
     )
+    figure.update_traces(marker_color=st.get_option("theme.primaryColor"))  # one read, one colour
     figure.update_xaxes(fixedrange=True)
     figure.update_yaxes(fixedrange=True)
     return figure

@@ -22,7 +22,7 @@ def show(study: StudyView, image: ImageView) -> None:
         return
     st.html(_title(read))
     if read.abstained or read.answer is None:
-        st.html(f'<div class="refusal"><strong>No read</strong>{escape(read.reason or "no reason given")}</div>')
+        _refusal(read.reason)
         return
     chronological = study.age_months if read.task is Task.BONE_AGE else None
     st.html(_answer(read) + _facts(read, study))
@@ -46,7 +46,7 @@ def _answer(read: ReadView) -> str:
     text = answer_words(read.answer)
     beside = f"<small>{read.answer['bone_age_months']} months</small>" if read.task is Task.BONE_AGE else ""
     size = "long" if read.task is Task.ROP else ""
-    return f'<div class="answer {size}">{escape(text[0].upper() + text[1:])}{beside}</div>'
+    return f'<div class="answer {size}">{escape(words.sentence(text))}{beside}</div>'
 
 
 def _facts(read: ReadView, study: StudyView) -> str:
@@ -76,7 +76,12 @@ def _ahead(read: ReadView, chronological_months: float) -> str:
 
 def _no_read_yet(image: ImageView) -> None:
     if image.read_state is ReadState.BLOCKED:
-        reason = image.read_blocked_reason or "no reason given"
-        st.html(f'<div class="refusal"><strong>No read</strong>{escape(reason)}</div>')
+        _refusal(image.read_blocked_reason)
     else:
-        st.html('<div class="block-title"><span>Read</span></div><div class="answer long quiet">Being read</div>')
+        st.html('<div class="block-title"><span>Read</span></div><div class="answer long quiet">Not read yet</div>')
+
+
+def _refusal(reason: str | None) -> None:
+    """No read is a result of its own, not an empty space."""
+    text = words.sentence(reason or "no reason given")
+    st.html(f'<div class="refusal"><strong>No read</strong>{escape(text)}</div>')

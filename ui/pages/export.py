@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from db.models import StudyStatus
+from db.models import Role, StudyStatus
 from engine.findings.answers import Task
 from engine.services import export, worklist
 from engine.services.export import ExportSummary
@@ -46,7 +46,11 @@ def show() -> None:
             }
         )
         seed = st.number_input("Seed of the split", 0, 2**31 - 1, value=0, step=1, width=180)
-        if st.button(f"Export {words.counted(reviewed, 'study', 'studies')}", type="primary"):
+        may_export = state.current_user().role is Role.ADMIN
+        if not may_export:
+            page_parts.notice("This folder leaves the workstation, so an administrator exports: switch the user above.")
+        label = f"Export {words.counted(reviewed, 'study', 'studies')}"
+        if st.button(label, type="primary", disabled=not may_export):
             with st.spinner("Writing annotations and images"), database.session() as session:
                 summary = export.export_annotations(session, state.current_user(), out_dir, seed=seed)
             state.set_export_summary(summary)

@@ -182,9 +182,7 @@ def answer_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: i
         record(study, image, sitting, decision, next_id)
     with st.container(horizontal=True, gap="xsmall", wrap=False, key="other_decisions"):
         st.button("Correct `C`", key="correct", width="stretch", disabled=study.task is None)
-        if st.button("Reject `X`", key="reject", width="stretch"):
-            sitting.rejecting = True
-            st.rerun(scope="fragment")
+        st.button("Reject `X`", key="reject", width="stretch", on_click=sitting.reject)
         if st.button("Undo `U`", key="undo", width="stretch", disabled=not can_undo(image)):
             undo(study, image)
     hotkeys.bind(
@@ -247,20 +245,17 @@ def reject_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: i
     ).strip()
     chosen = None
     press = {"Escape": "cancel_reject"}
-    with st.container(key="reject_reasons", gap="xsmall"):
-        for number, reason in enumerate(RejectReason, start=1):
-            press[str(number)] = f"reject_{reason.value}"
-            needs_comment = reason is RejectReason.OTHER and not comment
-            if st.button(
-                f"{words.REJECT_REASON[reason]} `{number}`",
-                key=f"reject_{reason.value}",
-                width="stretch",
-                disabled=needs_comment,
-            ):
-                chosen = reason
-        if st.button("Do not reject `Esc`", key="cancel_reject", type="tertiary", width="stretch"):
-            sitting.rejecting = False
-            st.rerun(scope="fragment")
+    columns = st.columns(2, gap="xsmall")
+    for number, reason in enumerate(RejectReason, start=1):
+        key = f"reject_{reason.value}"
+        press[str(number)] = key
+        needs_comment = reason is RejectReason.OTHER and not comment
+        label = f"{words.REJECT_REASON[reason]} `{number}`"
+        if columns[(number - 1) % 2].button(label, key=key, width="stretch", disabled=needs_comment):
+            chosen = reason
+    st.button(
+        "Do not reject `Esc`", key="cancel_reject", type="tertiary", width="stretch", on_click=sitting.do_not_reject
+    )
     hotkeys.bind(press=press)
     if chosen is not None:
         decision = Decision(

@@ -44,7 +44,12 @@ def show() -> None:
             take_in(files, entry, task)
             state.next_upload_round()
             st.rerun()
-    outcomes(state.upload_results())
+    elif not state.upload_results():
+        page_parts.empty(
+            "Nothing uploaded yet", "Drop films above, or send a folder with <code>pediscreen ingest FOLDER</code>."
+        )
+    if state.upload_results():
+        outcomes(state.upload_results())
 
 
 def patient_entry(photos: int) -> tuple[PatientEntry, Task | None]:
@@ -100,11 +105,6 @@ def take_in(files: list, entry: PatientEntry, task: Task | None) -> None:
 
 def outcomes(results: list[IngestResult]) -> None:
     """The files of this session, the latest first. A line opens the case, or the quarantine."""
-    if not results:
-        page_parts.empty(
-            "Nothing uploaded yet", "Drop films above, or send a folder with <code>pediscreen ingest FOLDER</code>."
-        )
-        return
     refused = sum(result.outcome == "quarantined" for result in results)
     accepted = sum(result.outcome == "accepted" for result in results)
     page_parts.caption(

@@ -15,19 +15,19 @@ from ui import database, errors, state, words
 from ui.components import case_table, page_parts
 from ui.components.case_table import Column, Line
 
-PAGE_SIZE = 20
+PAGE_SIZE = 18  # fill a 900-pixel screen
 ALL = "all"
 OLDEST_YEARS = 19
 
 COLUMNS = [
-    Column("urgency", "Urgency", "25%", sort="urgency"),
-    Column("exam", "Examination", "10%"),
-    Column("patient", "Patient", "12%", sort="patient"),
-    Column("age", "Age", "7%", sort="age", align="right"),
-    Column("acquired", "Acquired", "9%", sort="acquired", align="right"),
+    Column("urgency", "Urgency", "30%", sort="urgency"),
+    Column("exam", "Examination", "9.5%"),
+    Column("patient", "Patient", "11.5%", sort="patient"),
+    Column("age", "Age", "6.5%", sort="age", align="right"),
+    Column("acquired", "Acquired", "8.5%", sort="acquired", align="right"),
     Column("site", "Site", "7%", sort="site"),
-    Column("read", "Read", "16%"),
-    Column("status", "Status", "14%", sort="status"),
+    Column("read", "Read", "15%"),
+    Column("status", "Status", "12%", sort="status"),
 ]
 
 
@@ -36,7 +36,6 @@ def show() -> None:
     with database.session() as session:
         user = state.current_user()
         overview = worklist.overview(session, user)
-        page_parts.title("Worklist", words.counted(overview.total, "study", "studies"))
         if overview.total == 0:
             page_parts.empty(
                 "No studies yet",
@@ -163,7 +162,7 @@ def line(row: WorklistRow) -> Line:
     exam = words.BODY_PART.get(row.task, "Not known yet")
     sides = " and ".join(words.SIDE[side] for side in row.lateralities)
     child = words.CHILD.get(row.sex)
-    urgency = None
+    urgency = {"text": ""}
     if row.urgency is not Level.NONE:
         reason = row.urgency_reason or ""
         note = f"{reason} (rule unverified)" if row.urgency_unverified else reason

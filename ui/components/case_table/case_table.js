@@ -66,15 +66,20 @@ class CaseTable {
     );
     this.lines = lines;
     const kept = this.rows.findIndex((row) => row.id === (marked ?? data.marked));
-    this.mark(kept >= 0 ? kept : 0, false);
+    this.mark(kept >= 0 ? kept : 0);
   }
 
-  mark(index, scroll = true) {
+  mark(index) {
     if (!this.lines.length) return;
     this.index = Math.min(this.lines.length - 1, Math.max(0, index));
     this.marked = this.rows[this.index].id;
     this.lines.forEach((line, at) => line.classList.toggle("marked", at === this.index));
-    if (scroll) this.lines[this.index].scrollIntoView({ block: "nearest" });
+    const line = this.lines[this.index];
+    const headings = this.root.querySelector("thead").offsetHeight;
+    const { scrollTop, clientHeight } = this.root; // only the table scrolls, never the page
+    if (line.offsetTop - headings < scrollTop) this.root.scrollTop = line.offsetTop - headings;
+    const overhang = line.offsetTop + line.offsetHeight - scrollTop - clientHeight;
+    if (overhang > 0) this.root.scrollTop += overhang;
   }
 
   key(event) {

@@ -7,7 +7,7 @@
 
 const bindings = new WeakMap();
 
-const inContainer = (name, what) => document.querySelector(`.st-key-${name} ${what}`);
+const inContainer = (name, what) => document.querySelector(`.st-key-${name} :is(${what})`);
 
 function isTyping(target) {
   return target.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(target.tagName);

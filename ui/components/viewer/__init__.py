@@ -29,7 +29,7 @@ def show(
     label: str,
     prefetch_url: str | None = None,
     keys: list[tuple[str, str]] = (),
-    height: str = "calc(100dvh - 8.4rem)",
+    height: str = "calc(100dvh - 9.3rem)",
 ) -> None:
     """The film of `image`. `label` names it for screen readers; `keys` are the page's own keys, for the key map.
 

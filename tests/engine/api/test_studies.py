@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy.orm import Session
+from starlette.types import Receive, Scope, Send
+
+from engine.api.app import api
+from engine.findings.answers import Task, bone_age_answer, rop_answer
+from engine.services import images
+from engine.services.accounts import Actor, demo_admin, demo_reader, service_actor
+from tests.workstation import AddCase, case_adder, film_pixels, write_film
+
+
+class ActingAs:
+    """What ui/serve.py does: puts the user into the scope."""
+
+    def __init__(self, actor: Actor | None) -> None:
+        self.actor = actor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        state = {} if self.actor is None else {"actor": self.actor}
+        await api({**scope, "state": state}, receive, send)
+
+
+@pytest.fixture
+def add_case(session: Session, tmp_path: Path) -> AddCase:
+    return case_adder(session, tmp_path)
+
+
+@pytest.fixture
+def client(database_url: str) -> Iterator[TestClient]:
+    with TestClient(ActingAs(demo_reader())) as client:
+        yield client
+
+
+def test_without_a_user_nothing_is_answered(database_url: str) -> None:
+    answer = TestClient(ActingAs(None)).get("/radiology/queue")
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] == "not_signed_in"
+
+
+def test_the_queue_has_the_most_urgent_first_and_filters(client: TestClient, add_case: AddCase) -> None:
+    add_case(Task.BONE_AGE)
+    urgent = add_case(Task.ROP, rop_answer("I", "3", "plus"))
+    page = client.get("/radiology/queue").json()
+    assert (page["total"], page["rows"][0]["study_id"]) == (2, urgent.study_id)
+    assert page["rows"][0]["urgency"] == "urgent"
+    only = client.get("/radiology/queue", params={"task": "bone_age", "age_from_months": 100}).json()
+    assert [row["read_words"] for row in only["rows"]] == ["9 y 2 m"]
+    assert client.get("/radiology/queue", params={"task": "knee"}).status_code == 422
+
+
+def test_a_study_names_no_child(client: TestClient, add_case: AddCase) -> None:
+    case = add_case(PatientName="Doe^Jane", PatientID="SECRET-7")
+    answer = client.get(f"/radiology/studies/{case.study_id}")
+    assert answer.status_code == 200
+    assert not {"Doe", "SECRET", "2016-03-10"} & set(answer.text.replace('"', " ").split())
+    assert "birth_date" not in answer.json()
+    image = answer.json()["images"][0]
+    assert image["read"]["answer"] == bone_age_answer(110)
+    assert image["read"]["is_phantom"] is True
+    assert sum(image["read"]["probabilities"].values()) == pytest.approx(1)
+
+
+def test_pixels_come_as_they_were_compressed_and_are_cacheable(
+    client: TestClient, add_case: AddCase, session: Session
+) -> None:
+    case = add_case()
+    url = f"/radiology/studies/{case.study_id}/pixels?image={case.image_id}"
+    with client.stream("GET", url) as answer:
+        raw = b"".join(answer.iter_raw())
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.headers["cache-control"].startswith("private")
+    assert raw == images.pixels_gzip(session, demo_reader(), case.image_id)
+    assert np.array_equal(np.frombuffer(gzip.decompress(raw), "<u2"), film_pixels().ravel())
+
+    again = client.get(url, headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert answer.headers["etag"].strip('"') == images.pixel_sha256(session, demo_reader(), case.image_id)
+
+
+def test_pixels_of_another_studys_image_are_not_found(client: TestClient, add_case: AddCase) -> None:
+    one, other = add_case(), add_case()
+    answer = client.get(f"/radiology/studies/{one.study_id}/pixels?image={other.image_id}")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"] == f"study {one.study_id} has no image {other.image_id}"
+
+
+def test_uploads_have_one_outcome_each(client: TestClient, tmp_path: Path) -> None:
+    film = write_film(tmp_path / "a.dcm").read_bytes()
+    answer = client.post(
+        "/radiology/studies", files=[("files", ("a.dcm", film)), ("files", ("empty.dcm", b"")), ("files", ("b", film))]
+    )
+    assert answer.status_code == 201
+    outcomes = answer.json()["files"]
+    assert [file["outcome"] for file in outcomes] == ["accepted", "quarantined", "duplicate"]
+    assert outcomes[1]["reason_code"] == "empty"
+
+
+def test_an_upload_that_is_refused_as_a_whole_is_422(client: TestClient) -> None:
+    answer = client.post("/radiology/studies", files=[("files", ("../../etc/passwd", b"root:x:0"))])
+    assert answer.status_code == 422
+    assert answer.json()["files"][0]["outcome"] == "quarantined"
+
+
+def test_a_photo_takes_the_forms_fields(client: TestClient, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.linear_gradient("L").resize((400, 300)).save(tmp_path / "hand.png")
+    answer = client.post(
+        "/radiology/studies",
+        files=[("files", ("hand.png", (tmp_path / "hand.png").read_bytes()))],
+        data={"patient_id": "ID1", "sex": "F", "task": "bone_age", "laterality": "L"},
+    )
+    [file] = answer.json()["files"]
+    study = client.get(f"/radiology/studies/{file['study_id']}").json()
+    assert (study["sex"], study["task"], study["images"][0]["laterality"]) == ("F", "bone_age", "L")
+
+
+def test_a_review_is_recorded_once_and_conflicts_are_409(client: TestClient, add_case: AddCase) -> None:
+    case = add_case()
+    image = client.get(f"/radiology/studies/{case.study_id}").json()["images"][0]
+    url = f"/radiology/studies/{case.study_id}/review"
+    body = {
+        "verdict": "corrected",
+        "answer": bone_age_answer(120),
+        "prediction_id": image["read"]["prediction_id"],
+        "seen_review_id": image["seen_review_id"],
+    }
+    assert client.post(url, json=body).status_code == 201
+    with TestClient(ActingAs(demo_admin())) as other:
+        late = other.post(url, json=body | {"answer": bone_age_answer(100)})
+    assert late.status_code == 409
+    assert late.json()["error"]["code"] == "conflict"
+    [review] = client.get(f"/radiology/studies/{case.study_id}").json()["images"][0]["reviews"]
+    assert (review["verdict"], review["answer"]) == ("corrected", bone_age_answer(120))
+
+
+def test_refused_reviews_say_what_was_wrong(client: TestClient, add_case: AddCase) -> None:
+    case = add_case()
+    url = f"/radiology/studies/{case.study_id}/review"
+    outside = client.post(url, json={"verdict": "corrected", "answer": bone_age_answer(400)})
+    assert outside.status_code == 422
+    unknown = client.post(url, json={"verdict": "maybe"})
+    assert unknown.status_code == 422
+    assert "body.verdict" in unknown.json()["error"]["message"]
+    nowhere = client.post("/radiology/studies/99/review", json={"verdict": "confirmed"})
+    assert (nowhere.status_code, nowhere.json()["error"]["code"]) == (404, "not_found")
+    with TestClient(ActingAs(service_actor("worker"))) as program:
+        forbidden = program.post(url, json={"verdict": "confirmed"})
+    assert (forbidden.status_code, forbidden.json()["error"]["code"]) == (403, "not_allowed")
+
+
+def test_models_that_have_read_are_listed(client: TestClient, add_case: AddCase) -> None:
+    add_case()
+    [model] = client.get("/radiology/models").json()
+    assert (model["name"], model["is_phantom"], model["reads"]) == ("phantom 0.3", True, 1)
+
+
+def test_the_docs_name_every_route_and_need_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/docs").text
+    for path in client.get("/openapi.json").json()["paths"]:
+        assert path in page
+    assert "http://" not in page and "https://" not in page and "<script" not in page

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from sqlalchemy.orm import Session
+from streamlit.testing.v1 import AppTest
+
+from tests.workstation import AddCase, case_adder
+
+CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+APP = Path(__file__).parents[2] / "ui" / "app.py"
+
+OpenPage = Callable[..., AppTest]
+
+
+@pytest.fixture
+def add_case(session: Session, tmp_path: Path) -> AddCase:
+    return case_adder(session, tmp_path)
+
+
+@pytest.fixture
+def open_page(database_url: str) -> OpenPage:
+    """`open_page("review", study=3)`: the app at that page, on this test's database."""
+
+    def open_at(name: str, **query: object) -> AppTest:
+        at = AppTest.from_file(str(APP), default_timeout=30).run()
+        for key, value in query.items():
+            at.query_params[key] = str(value)
+        return at.switch_page(f"pages/{name}.py").run()
+
+    return open_at
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    yield context.new_page()
+    context.close()

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from db.models import Verdict
+from engine.services import review
+from engine.services.accounts import demo_admin, demo_reader
+from engine.services.review import Decision
+from tests.ui.conftest import OpenPage
+from tests.ui.reading_pages import everything_said
+from tests.workstation import AddCase
+
+
+def test_without_decisions_there_is_nothing_to_export(open_page: OpenPage, add_case: AddCase) -> None:
+    add_case()
+    assert "Nothing to export yet" in everything_said(open_page("export"))
+
+
+def test_decided_cases_are_written_and_summed_up(
+    open_page: OpenPage, add_case: AddCase, session: Session, data_dir: Path
+) -> None:
+    case = add_case()
+    image = review.load_study(session, demo_reader(), case.study_id).images[0]
+    decision = Decision(Verdict.CONFIRMED, prediction_id=image.read.prediction_id)
+    review.record_review(session, demo_reader(), case.image_id, decision)
+    at = open_page("export")
+    assert "an administrator exports" in everything_said(at)
+    at.session_state["demo_user"] = demo_admin().username
+    at.run()
+    next(button for button in at.button if button.label == "Export 1 study").click().run()
+    said = everything_said(at)
+    assert "1 image of 1 child" in said
+    assert "not for diagnostic use" in said
+    [written] = [
+        record for path in (data_dir / "exports").rglob("*_annotations.json") for record in json.loads(path.read_text())
+    ]
+    assert written["bone_age_months"] == 110

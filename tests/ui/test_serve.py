@@ -1,0 +1,131 @@
+"""The web process as it is started: its own port, its own data folder, a real browser."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+from sqlalchemy.orm import Session
+
+from engine.findings.answers import Task
+from engine.services import review
+from engine.services.accounts import demo_reader
+from engine.settings import PROJECT_DIR
+from tests.workstation import AddCase
+
+STARTS_WITHIN_S = 60
+
+
+@pytest.fixture
+def server(database_url: str, data_dir: Path, tmp_path: Path) -> Iterator[str]:
+    """The address of a server on this test's database. It is started from a folder that is not the project's."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "PEDISCREEN_DATA_DIR": str(data_dir),
+        "PEDISCREEN_DATABASE_URL": database_url,
+        "PEDISCREEN_PORT": str(port),
+        "PYTHONPATH": str(PROJECT_DIR),
+    }
+    with (tmp_path / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ui.serve"], cwd=tmp_path, env=environment, stdout=log, stderr=log
+        )
+        address = f"http://127.0.0.1:{port}"
+        try:
+            _wait_for(f"{address}/_stcore/health", process)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(15)
+
+
+def _wait_for(url: str, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=1)
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("the server did not start")
+
+
+def answer_to(url: str, headers: dict[str, str] | None = None, method: str = "GET") -> tuple[int, dict[str, str]]:
+    request = urllib.request.Request(url, headers=headers or {}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.status, {name.lower(): value for name, value in response.headers.items()}
+    except urllib.error.HTTPError as error:
+        return error.code, {name.lower(): value for name, value in error.headers.items()}
+
+
+def test_pages_and_api_carry_the_security_headers_and_strangers_are_refused(server: str) -> None:
+    for path in ("/", "/review", "/api/radiology/queue", "/api/docs"):
+        status, headers = answer_to(server + path)
+        assert status == 200, path
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert "unsafe-eval" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+    assert answer_to(server + "/api/radiology/queue", {"Host": "evil.example"})[0] == 403
+    assert answer_to(server + "/api/radiology/studies", {"Origin": "http://evil.example"}, "POST")[0] == 403
+
+
+def test_a_reader_goes_from_the_list_through_cases_by_keyboard(
+    server: str, page: Page, add_case: AddCase, session: Session
+) -> None:
+    first = add_case(Task.BONE_AGE)
+    second = add_case(Task.FRACTURE)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if "Content Security" in message.text else None)
+
+    # a link to a case, opened first, has the whole frame
+    page.goto(f"{server}/review?study={second.study_id}")
+    film = page.locator(".viewer")
+    expect(film).to_have_attribute("data-state", "ready", timeout=20_000)
+    expect(page.get_by_role("link", name="Worklist")).to_be_visible()
+
+    page.goto(server)
+    row = page.locator(f"tr[data-study='{first.study_id}']")
+    expect(row).to_be_visible(timeout=20_000)
+    row.click()
+    expect(film).to_have_attribute("data-image", str(first.image_id), timeout=20_000)
+    expect(film).to_have_attribute("data-state", "ready")
+    assert f"study={first.study_id}" in page.url
+
+    opened = film.get_attribute("data-window")
+    page.mouse.move(400, 400)
+    page.mouse.down()
+    page.mouse.move(450, 430, steps=3)
+    page.mouse.up()
+    expect(film).not_to_have_attribute("data-window", opened)
+
+    # C, the years, Tab, the months, one Enter
+    expect(page.get_by_role("button", name="Confirm and next")).to_be_enabled()
+    page.keyboard.press("c")
+    expect(page.get_by_label("Years")).to_be_focused()
+    page.keyboard.type("10")
+    page.keyboard.press("Tab")
+    page.get_by_label("Months").fill("4")
+    page.keyboard.press("Enter")
+    expect(film).to_have_attribute("data-image", str(second.image_id), timeout=20_000)
+    image = review.load_study(session, demo_reader(), first.study_id).images[0]
+    assert image.decision.answer == {"task": "bone_age", "bone_age_months": 124}
+
+    expect(page.get_by_role("button", name="Confirm and next")).to_be_enabled()
+    page.keyboard.press("u")
+    expect(film).to_have_attribute("data-image", str(first.image_id), timeout=20_000)
+    expect(page.get_by_text("Demo reader took the decision back")).to_be_visible()
+    assert problems == []
