@@ -42,7 +42,7 @@ def missing_facts(image: Image, study: Study, patient: Patient) -> tuple[str, ..
         missing.append("task")
     if study.task == Task.BONE_AGE and patient.sex is None:
         missing.append("sex")
-    if study.task == Task.ROP and image.laterality is None:
+    if image.laterality is None:  # (0020,0062); a finding on the wrong side is a finding about another limb or eye
         missing.append("laterality")
     return tuple(missing)
 

@@ -41,6 +41,7 @@ __all__ = [
     "StudyView",
     "load_study",
     "record_review",
+    "request_read",
     "set_facts",
     "undo_review",
 ]
@@ -243,6 +244,20 @@ def set_facts(
             case_state.read_again(session, study)
         _drop_answered_warnings(session, study, entered)
         audit.record(session, actor, "facts.entered", f"image:{image_id}", {"study": study.id, "fields": entered})
+
+
+def request_read(session: Session, actor: Actor, image_id: int) -> None:
+    """Have an undecided image read again, after a read that failed, say. Commits. Raises Conflict for a decided
+    image, NotFound, NotAllowed."""
+    require(actor, *READERS)
+    with writing(session):
+        image, study = _image_and_study(session, image_id)
+        if case_state.in_force(latest_reviews(session, [image_id]).get(image_id)) is not None:
+            raise Conflict("the image is decided already: withdraw the decision first")
+        image.read_round += 1
+        case_state.queue_read(image, study, study.patient)
+        case_state.refresh(session, study)
+        audit.record(session, actor, "read.requested", f"image:{image_id}")
 
 
 def _drop_answered_warnings(session: Session, study: Study, entered: list[str]) -> None:

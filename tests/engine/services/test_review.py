@@ -117,8 +117,9 @@ def test_an_abstained_read_can_be_answered_by_the_reader(session: Session, new_c
     assert review.load_study(session, READER, result.study_id).status == StudyStatus.REVIEWED
 
 
-def test_an_eye_needs_its_side_before_a_decision(session: Session, new_case: Callable) -> None:
-    result = new_case(Task.ROP, laterality=None)
+@pytest.mark.parametrize("task", list(Task))
+def test_an_image_needs_its_side_before_a_decision(session: Session, new_case: Callable, task: Task) -> None:
+    result = new_case(task, laterality=None)
     image = image_of(session, result)
     assert image.missing_facts == ("laterality",)
     with pytest.raises(AnswerRefused) as refused:
@@ -128,6 +129,19 @@ def test_an_eye_needs_its_side_before_a_decision(session: Session, new_case: Cal
     image = image_of(session, result)
     assert image.laterality == "R" and image.laterality_entered_by == READER.username and image.read is not None
     review.record_review(session, READER, image.image_id, confirm(image))
+
+
+def test_a_failed_read_can_be_asked_for_again(session: Session, new_case: Callable) -> None:
+    result = new_case()
+    reading.record_read_failure(session, WORKER, result.image_id, "out of memory")
+    assert reading.images_awaiting_read(session, WORKER) == []
+    review.request_read(session, READER, result.image_id)
+    assert [image.image_id for image in reading.images_awaiting_read(session, WORKER)] == [result.image_id]
+    reading.record_reads(session, WORKER, [result.image_id], [read_of(Task.BONE_AGE)], is_phantom=True)
+    image = image_of(session, result)
+    review.record_review(session, READER, image.image_id, confirm(image))
+    with pytest.raises(Conflict):
+        review.request_read(session, READER, result.image_id)
 
 
 def test_a_decision_on_what_the_reader_has_not_seen(session: Session, new_case: Callable) -> None:
