@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,12 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-BUSY_TIMEOUT_MS = 15_000
+BUSY_TIMEOUT_MS = 30_000
+POOL_SIZE, POOL_OVERFLOW = 20, 80  # a connection is held for one user action; a web process serves many at once
+
+# SQLite has one writer, and those who wait for it poll with growing pauses, so that some never get their turn. Within
+# a process they queue up here instead.
+_sqlite_writer = threading.RLock()
 
 
 @cache
@@ -21,10 +27,11 @@ def engine_for(url: str) -> Engine:
     """The process's engine for `url`. SQLite runs in WAL mode with foreign keys on, and waits for a lock."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
+        return create_engine(parsed, pool_pre_ping=True, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW)
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed)
+    in_memory = parsed.database in (None, "", ":memory:")
+    engine = create_engine(parsed, **{} if in_memory else {"pool_size": POOL_SIZE, "max_overflow": POOL_OVERFLOW})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -63,10 +70,11 @@ def writing(session: Session) -> Iterator[None]:
     if session.new or session.dirty or session.deleted:
         raise RuntimeError("the session holds unsaved changes of another action")
     session.rollback()
-    session.connection(execution_options={"begin_immediate": True})
-    try:
-        yield
-    except BaseException:
-        session.rollback()
-        raise
-    session.commit()
+    with _sqlite_writer if session.get_bind().dialect.name == "sqlite" else nullcontext():
+        try:
+            session.connection(execution_options={"begin_immediate": True})
+            yield
+            session.commit()
+        except BaseException:
+            session.rollback()
+            raise
