@@ -63,7 +63,10 @@ def selected_study() -> int | None:
     value = st.query_params.get("study", "")
     if value.isdecimal():
         st.session_state["study"] = int(value)
-    return st.session_state.get("study")
+    study_id = st.session_state.get("study")
+    if study_id is not None:
+        st.query_params["study"] = str(study_id)
+    return study_id
 
 
 def open_study(study_id: int) -> None:

@@ -43,7 +43,12 @@ ZONE = {Zone.I: "I", Zone.II: "II", Zone.III: "III", Zone.NONE: "none"}
 STAGE = {stage: stage.value for stage in Stage}
 PLUS = {Plus.NONE: "none", Plus.PREPLUS: "pre-plus", Plus.PLUS: "plus"}
 FRACTURE = {Fracture.DISTAL_RADIUS: "Distal radius", Fracture.BUCKLE: "Buckle", Fracture.NORMAL: "Normal"}
-FACT = {"task": "what it shows", "sex": "the child's sex", "laterality": "the side"}
+FACT = {
+    "task": "what it shows",
+    "sex": "the child's sex",
+    "laterality": "the side",
+    "birth_date": "the birth date",
+}
 MISSING = "not known"
 
 

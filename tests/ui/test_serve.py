@@ -124,8 +124,27 @@ def test_a_reader_goes_from_the_list_through_cases_by_keyboard(
     image = review.load_study(session, demo_reader(), first.study_id).images[0]
     assert image.decision.answer == {"task": "bone_age", "bone_age_months": 124}
 
+    session.rollback()
     expect(page.get_by_role("button", name="Confirm and next")).to_be_enabled()
     page.keyboard.press("u")
     expect(film).to_have_attribute("data-image", str(first.image_id), timeout=20_000)
     expect(page.get_by_text("Demo reader took the decision back")).to_be_visible()
     assert problems == []
+
+
+def test_enter_pressed_twice_does_not_decide_a_case_nobody_has_seen(
+    server: str, page: Page, add_case: AddCase, session: Session
+) -> None:
+    cases = [add_case(Task.FRACTURE) for _ in range(3)]
+    page.goto(f"{server}/review?study={cases[0].study_id}")
+    film = page.locator(".viewer")
+    expect(film).to_have_attribute("data-state", "ready", timeout=20_000)
+    expect(page.get_by_role("button", name="Confirm and next")).to_be_enabled()
+    page.route("**/pixels?image=*", lambda route: None)  # the next film never arrives
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    expect(film).to_have_attribute("data-image", str(cases[1].image_id), timeout=20_000)
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(1000)
+    decided = [review.load_study(session, demo_reader(), case.study_id).images[0].decision for case in cases]
+    assert [decision is not None for decision in decided] == [True, False, False]

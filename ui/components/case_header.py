@@ -13,12 +13,12 @@ from ui import words
 
 def show(study: StudyView, image: ImageView) -> None:
     facts = [
-        f"{words.CHILD.get(study.sex, 'sex not known')}, {study.age_words or 'age not known'}",
-        study.pseudonym,
-        study.site,
-        f"acquired {words.day(study.acquired_on)}" if study.acquired_on else "date not known",
+        ("", f"{words.CHILD.get(study.sex, 'sex not known')}, {study.age_words or 'age not known'}"),
+        ("", study.pseudonym),
+        ("site", study.site),
+        ("", f"acquired {words.day(study.acquired_on)}" if study.acquired_on else "date not known"),
     ]
-    spans = "".join(f'<span class="quiet">{escape(fact)}</span>' for fact in facts if fact)
+    spans = "".join(f'<span class="quiet {kind}">{escape(fact)}</span>' for kind, fact in facts if fact)
     phantom = '<span class="tag quiet">phantom film</span>' if study.is_phantom else ""
     st.html(
         f'<div class="case-header"><h1>{escape(examination(study, image))}</h1>{spans}{phantom}{_urgency(study)}</div>'

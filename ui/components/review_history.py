@@ -28,8 +28,9 @@ def conflict(message: str, image: ImageView) -> None:
     """Somebody else decided while this reader was at it."""
     theirs = image.reviews[0] if image.reviews else None
     said = f"{theirs.reader} {_said(theirs)}. " if theirs else ""
+    message = words.sentence(message).rstrip(".")
     st.html(
-        f'<div class="notice conflict"><strong>Not saved.</strong> {escape(message)}<br>{escape(said)}'
+        f'<div class="notice conflict"><strong>Not saved.</strong> {escape(message)}.<br>{escape(said)}'
         "What you entered is still here: save it again to let it stand over theirs, or go on to the next case.</div>"
     )
 

@@ -38,6 +38,7 @@ KEYS = [
     ("L", "worklist"),
     ("?", "these keys"),
 ]
+STEPS = {"J": "next", "K": "previous", "L": "to_worklist"}
 POLL_EVERY = "2s"
 
 
@@ -56,11 +57,12 @@ def show() -> None:
     with database.session() as session:
         study = review.load_study(session, state.current_user(), study_id)
         next_id = worklist.next_study(session, state.current_user(), state.worklist_filter(), study_id)
+        in_list = worklist.worklist_page(session, state.current_user(), state.worklist_filter(), page_size=1).total
         prefetch_url = first_pixels_url(session, next_id) if next_id is not None else None
-    header, steps = st.columns([3.9, 1.1], vertical_alignment="center", gap="small")
+    header, steps = st.columns([3.2, 1.25], vertical_alignment="center", gap="small")
     with steps:
-        step_buttons(next_id)
-    with header:
+        step_buttons(next_id, in_list)
+    with header, st.container(horizontal=True, vertical_alignment="center", wrap=False):
         image = choose_image(study)
         case_header.show(study, image)
     film, panel = st.columns([1.98, 1], gap="small")
@@ -102,8 +104,11 @@ def film_label(study: StudyView, image: ImageView) -> str:
 # ---------------------------------------------------------------- going from case to case
 
 
-def step_buttons(next_id: int | None) -> None:
-    with st.container(horizontal=True, horizontal_alignment="right", wrap=False, key="steps"):
+def step_buttons(next_id: int | None, in_list: int) -> None:
+    with st.container(
+        horizontal=True, horizontal_alignment="right", vertical_alignment="center", wrap=False, key="steps"
+    ):
+        page_parts.caption(f"{in_list} in the list")
         if st.button("Worklist `L`", key="to_worklist", type="tertiary"):
             st.switch_page(state.WORKLIST)
         if st.button("Previous `K`", key="previous", type="tertiary"):
@@ -150,7 +155,9 @@ def wait_for_read(study: StudyView) -> None:
 @st.fragment
 @errors.shown()
 def decide(study: StudyView, image: ImageView, next_id: int | None) -> None:
-    """The REVIEW block: the form, the buttons, and what was decided before."""
+    """The REVIEW block: the form, the buttons, and what was decided before.
+
+    Buttons that decide carry the image in their key: a click that arrives after the case has changed meets none."""
     sitting = state.sitting(image.image_id, image.seen_review_id)
     st.html('<div class="block-title"><span>Review</span></div>')
     if sitting.conflict:
@@ -169,7 +176,12 @@ def answer_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: i
         comment, details = remarks(image)
     primary = what_enter_does(image, answer)
     blocked = answer is None or bool(image.missing_facts)
-    if st.button(f"{primary.label} `Enter`", key="confirm", type="primary", width="stretch", disabled=blocked):
+    keys = {name: f"{name}_{image.image_id}" for name in ("confirm", "reject", "undo")}
+    with st.container(key="primary"):
+        decided = st.button(
+            f"{primary.label} `Enter`", key=keys["confirm"], type="primary", width="stretch", disabled=blocked
+        )
+    if decided:
         if primary.verdict is None:
             go_on(study, image, next_id)
         decision = Decision(
@@ -182,14 +194,16 @@ def answer_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: i
         record(study, image, sitting, decision, next_id)
     with st.container(horizontal=True, gap="xsmall", wrap=False, key="other_decisions"):
         st.button("Correct `C`", key="correct", width="stretch", disabled=study.task is None)
-        st.button("Reject `X`", key="reject", width="stretch", on_click=sitting.reject)
-        if st.button("Undo `U`", key="undo", width="stretch", disabled=not can_undo(image)):
+        st.button("Reject `X`", key=keys["reject"], width="stretch", on_click=sitting.reject)
+        if st.button("Undo `U`", key=keys["undo"], width="stretch", disabled=not can_undo(image)):
             undo(study, image)
     hotkeys.bind(
-        press={"Enter": "confirm", "X": "reject", "U": "undo", "J": "next", "K": "previous", "L": "to_worklist"},
+        press={"Enter": keys["confirm"], "X": keys["reject"], "U": keys["undo"]} | STEPS,
         focus={"C": "answer"},
         doors={"correct": "answer"},
         submit_from="decision_fields",
+        film=image.image_id,
+        decide=("Enter",),
     )
 
 
@@ -245,9 +259,10 @@ def reject_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: i
     ).strip()
     chosen = None
     press = {"Escape": "cancel_reject"}
-    columns = st.columns(2, gap="xsmall")
+    with st.container(key="reasons"):
+        columns = st.columns(2, gap="xsmall")
     for number, reason in enumerate(RejectReason, start=1):
-        key = f"reject_{reason.value}"
+        key = f"reject_{reason.value}_{image.image_id}"
         press[str(number)] = key
         needs_comment = reason is RejectReason.OTHER and not comment
         label = f"{words.REJECT_REASON[reason]} `{number}`"
@@ -256,7 +271,7 @@ def reject_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: i
     st.button(
         "Do not reject `Esc`", key="cancel_reject", type="tertiary", width="stretch", on_click=sitting.do_not_reject
     )
-    hotkeys.bind(press=press)
+    hotkeys.bind(press=press | STEPS, film=image.image_id, decide=tuple(press.keys() - {"Escape"}))
     if chosen is not None:
         decision = Decision(
             verdict=Verdict.REJECTED,

@@ -44,7 +44,7 @@ def show() -> None:
             )
             return
         state.set_worklist_filter(filters(overview, worklist.sites(session, user)))
-        table()
+        table(overview)
 
 
 def filters(overview: Overview, sites: list[str]) -> WorklistFilter:
@@ -114,20 +114,22 @@ def _more_label(current: WorklistFilter) -> str:
     return f"Filters ({active})" if active else "Filters"
 
 
-def table() -> None:
+def table(shown: Overview) -> None:
     """The lines of one page. While reads are pending it looks again every few seconds."""
-    with database.session() as session:
-        pending = worklist.overview(session, state.current_user()).by_status.get(StudyStatus.AWAITING_READ, 0)
-    st.fragment(_table, run_every="3s" if pending else None)()
+    pending = shown.by_status.get(StudyStatus.AWAITING_READ, 0)
+    st.fragment(_table, run_every="3s" if pending else None)(shown)
 
 
 @errors.shown()
-def _table() -> None:
+def _table(shown: Overview) -> None:
+    """`shown`: the counts above, which only a run of the whole page can renew."""
     user, filter = state.current_user(), state.worklist_filter()
     with database.session() as session:
         chosen = st.session_state.get(state.worklist_page_key(), 1)
         page = worklist.worklist_page(session, user, filter, chosen, PAGE_SIZE)
         overview = worklist.overview(session, user)
+    if overview.by_status != shown.by_status:
+        st.rerun()
     page_parts.waiting_for_reads(overview)
     if not page.rows:
         page_parts.empty("Nothing matches", "Choose another status, or take a filter away.")

@@ -259,7 +259,7 @@ def test_loading_and_failure_are_said_on_the_film(show: Show) -> None:
     page = show(Film(film_pixels(), "dicom", (KINDS[0],)), url="/gone")
     expect(page.locator(".viewer")).to_have_attribute("data-state", "error")
     expect(page.locator(".message")).to_have_text(
-        "pixels are gone: image 9 is no longer on disk: restore it from a backup"
+        "Pixels are gone: image 9 is no longer on disk: restore it from a backup"
     )
     assert canvas(page).max() == 0
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Button
 
 from db.models import RejectReason, Verdict
 from engine.findings.answers import Task, bone_age_answer, fracture_answer, rop_answer
@@ -18,8 +19,17 @@ def image_of(session: Session, study_id: int) -> ImageView:
     return review.load_study(session, demo_reader(), study_id).images[0]
 
 
+def press(at: AppTest, button: str) -> AppTest:
+    return the(at, button).click().run()
+
+
+def the(at: AppTest, button: str) -> Button:
+    """Buttons that decide have the image in their key."""
+    return at.button(key=f"{button}_{at.session_state['sitting'].image_id}")
+
+
 def primary(at: AppTest) -> str:
-    return at.button(key="confirm").label
+    return the(at, "confirm").label
 
 
 def test_the_read_is_shown_with_its_caution_and_the_childs_age(open_page: OpenPage, add_case: AddCase) -> None:
@@ -37,7 +47,7 @@ def test_confirming_records_the_read_and_opens_the_next_case(
     first, second = add_case(), add_case()
     at = open_page("review", study=first.study_id)
     assert primary(at).startswith("Confirm and next")
-    at.button(key="confirm").click().run()
+    press(at, "confirm")
     decision = image_of(session, first.study_id).decision
     assert decision.verdict is Verdict.CONFIRMED
     assert decision.seconds is not None
@@ -53,7 +63,7 @@ def test_a_changed_bone_age_is_recorded_as_a_correction(
     at.number_input(key=f"finding_months_{case.image_id}").set_value(4).run()
     assert primary(at).startswith("Correct to 10 y 4 m and next")
     at.text_input(key=f"finding_comment_{case.image_id}").set_value("carpals advanced").run()
-    at.button(key="confirm").click().run()
+    press(at, "confirm")
     decision = image_of(session, case.study_id).decision
     assert (decision.verdict, decision.answer) == (Verdict.CORRECTED, bone_age_answer(124))
     assert decision.comment == "carpals advanced"
@@ -63,13 +73,13 @@ def test_rop_and_fracture_have_forms_of_their_own(open_page: OpenPage, add_case:
     eye = add_case(Task.ROP, rop_answer("II", "2", "none"))
     at = open_page("review", study=eye.study_id)
     at.button_group(key=f"finding_stage_{eye.image_id}").set_value("3").run()
-    at.button(key="confirm").click().run()
+    press(at, "confirm")
     assert image_of(session, eye.study_id).decision.answer == rop_answer("II", "3", "none")
 
     wrist = add_case(Task.FRACTURE, fracture_answer("buckle"))
     at = open_page("review", study=wrist.study_id)
     at.button_group(key=f"finding_fracture_{wrist.image_id}").set_value("normal").run()
-    at.button(key="confirm").click().run()
+    press(at, "confirm")
     assert image_of(session, wrist.study_id).decision.answer == fracture_answer("normal")
 
 
@@ -77,7 +87,7 @@ def test_a_fully_vascularised_eye_needs_no_stage(open_page: OpenPage, add_case: 
     eye = add_case(Task.ROP, rop_answer("III", "1", "none"))
     at = open_page("review", study=eye.study_id)
     at.button_group(key=f"finding_zone_{eye.image_id}").set_value("none").run()
-    at.button(key="confirm").click().run()
+    press(at, "confirm")
     assert image_of(session, eye.study_id).decision.answer == rop_answer("none", "0", "none")
 
 
@@ -86,7 +96,7 @@ def test_an_abstained_read_gives_its_reason_and_no_prefilled_answer(open_page: O
     at = open_page("review", study=case.study_id)
     assert "No read The image lies outside what the model was trained on" in everything_said(at)
     assert at.number_input(key=f"finding_years_{case.image_id}").value is None
-    assert at.button(key="confirm").disabled
+    assert the(at, "confirm").disabled
 
 
 def test_rejecting_needs_a_reason_and_other_needs_a_comment(
@@ -94,9 +104,9 @@ def test_rejecting_needs_a_reason_and_other_needs_a_comment(
 ) -> None:
     case = add_case()
     at = open_page("review", study=case.study_id)
-    at.button(key="reject").click().run()
-    assert at.button(key="reject_other").disabled
-    at.button(key="reject_poor_quality").click().run()
+    press(at, "reject")
+    assert the(at, "reject_other").disabled
+    press(at, "reject_poor_quality")
     decision = image_of(session, case.study_id).decision
     assert (decision.verdict, decision.reject_reason) == (Verdict.REJECTED, RejectReason.POOR_QUALITY)
 
@@ -106,8 +116,8 @@ def test_undo_takes_back_the_last_decision_and_returns_to_its_case(
 ) -> None:
     first, _ = add_case(), add_case()
     at = open_page("review", study=first.study_id)
-    at.button(key="confirm").click().run()
-    at.button(key="undo").click().run()
+    press(at, "confirm")
+    press(at, "undo")
     assert at.session_state["study"] == first.study_id
     image = image_of(session, first.study_id)
     assert image.decision is None
@@ -125,14 +135,14 @@ def test_someone_elses_decision_is_shown_and_what_was_typed_is_kept(
     theirs = Decision(Verdict.CORRECTED, bone_age_answer(100), prediction_id=image.read.prediction_id)
     review.record_review(session, demo_admin(), case.image_id, theirs)
 
-    at.button(key="confirm").click().run()
+    press(at, "confirm")
     said = everything_said(at)
     assert "Not saved." in said
     assert "Demo admin corrected to 8 y 4 m" in said
     assert at.number_input(key=f"finding_years_{case.image_id}").value == 10
     assert image_of(session, case.study_id).decision.answer == bone_age_answer(100)
 
-    at.button(key="confirm").click().run()  # knowing of theirs, ours may stand
+    press(at, "confirm")  # knowing of theirs, ours may stand
     assert image_of(session, case.study_id).decision.answer == bone_age_answer(122)
 
 
@@ -142,7 +152,7 @@ def test_a_missing_sex_is_asked_for_before_anything_is_decided(
     case = add_case(PatientSex=None)
     at = open_page("review", study=case.study_id)
     assert "The file does not say the child's sex." in everything_said(at)
-    assert at.button(key="confirm").disabled
+    assert the(at, "confirm").disabled
     [sex] = [group for group in at.button_group if group.label == "Sex"]
     sex.set_value("M")
     [save] = [button for button in at.button if button.label == "Save"]
@@ -171,8 +181,8 @@ def test_both_images_of_a_study_are_decided_before_the_next_case(
     add_case(Task.ROP)
     assert images.study_image_ids(session, demo_reader(), left.study_id) == [left.image_id, right.image_id]
     at = open_page("review", study=left.study_id)
-    at.button(key="confirm").click().run()
+    press(at, "confirm")
     assert at.session_state["study"] == left.study_id
     assert at.session_state["sitting"].image_id == right.image_id
-    at.button(key="confirm").click().run()
+    press(at, "confirm")
     assert at.session_state["study"] != left.study_id

@@ -2,8 +2,9 @@
  *
  * Streamlit's own button shortcuts know neither C nor R, and stay silent while a field has the focus; reading case
  * after case needs both. data = {press: {key: container}, focus: {key: container}, doors: {container: container},
- * submit_from: container}: Enter in a field of `submit_from` first commits what was typed there, then does what Enter
- * does elsewhere; a click on a door's button goes into the field without asking the server. */
+ * submit_from: container, film: image id, decide: [key]}: Enter in a field of `submit_from` first commits what was typed there, then does what Enter
+ * does elsewhere; a click on a door's button goes into the field without asking the server. With `film` (an image id),
+ * the keys in `decide` wait until the viewer shows that image: a key pressed twice must not decide the next case. */
 
 const bindings = new WeakMap();
 
@@ -22,6 +23,11 @@ function onKey(event, data) {
     if (key !== "Enter" || target.tagName === "TEXTAREA" || !target.closest?.(`.st-key-${data.submit_from}`)) return;
   }
   if (document.querySelector("[role=dialog], [data-testid=stPopoverBody]")) return; // what is on top has the keys
+  if (data.decide.includes(key) && document.documentElement.dataset.filmReady !== String(data.film)) {
+    event.preventDefault();
+    event.stopPropagation();
+    return;
+  }
   const field = data.focus[key] && inContainer(data.focus[key], "input, button");
   const button = data.press[key] && inContainer(data.press[key], "button:not([disabled])");
   if (!field && !button) return;

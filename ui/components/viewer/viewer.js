@@ -273,6 +273,7 @@ class Viewer {
   destroy() {
     this.observer.disconnect();
     window.removeEventListener("keydown", this.onKey, true);
+    delete document.documentElement.dataset.filmReady;
     this.root.remove();
   }
 
@@ -294,13 +295,13 @@ class Viewer {
     this.view = null;
     this.blank();
     this.root.dataset.image = data.image;
-    this.setState("loading", "loading film");
+    this.setState("loading", "Loading film");
     try {
       const bytes = await film(url);
       if (url !== this.url) return; // the reader has gone on to another case
       this.open(bytes, data);
     } catch (error) {
-      if (url === this.url) this.setState("error", `pixels are gone: ${error.message}`);
+      if (url === this.url) this.setState("error", `Pixels are gone: ${error.message}`);
       return;
     }
     this.prefetch();
@@ -329,8 +330,11 @@ class Viewer {
     this.reset();
   }
 
+  /** The page sees on <html data-film-ready> which image is in view: nobody decides about a film not yet drawn. */
   setState(state, message) {
     this.root.dataset.state = state;
+    if (state === "ready") document.documentElement.dataset.filmReady = this.data.image;
+    else delete document.documentElement.dataset.filmReady;
     this.message.textContent = message;
     this.stage.setAttribute("aria-busy", String(state === "loading"));
   }
