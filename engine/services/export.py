@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from engine.services import audit, images, words
 from engine.services.accounts import Actor, require
 
 TRAIN_SHARE, VAL_SHARE = 0.70, 0.15  # of the patients; the rest is for testing
+CHOICE = re.compile("[a-z_]{1,24}")
 ABOUT_FILE = "export.json"
 FORMAT = {"format": "pedirad-custom", "format_version": 1}
 
@@ -179,12 +181,21 @@ def _annotation(
             "reader": review.reader.pseudonym,
             "reviewed_at": review.created_at.isoformat(),
             "verdict": review.verdict.value,
-            "details": review.details,
+            "details": _details_without_free_text(review),
             "model_answer": prediction.answer if prediction else None,
             "model_version": prediction.model_version.name if prediction else None,
             "phantom": is_phantom,
         },
     )
+
+
+def _details_without_free_text(review: Review) -> dict[str, Any]:
+    """What a reader typed may name the child; only switches and choices leave."""
+    return {
+        name: value
+        for name, value in review.details.items()
+        if CHOICE.fullmatch(name) and (isinstance(value, bool) or (isinstance(value, str) and CHOICE.fullmatch(value)))
+    }
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
@@ -32,6 +33,8 @@ from engine.findings.answers import Answer, Task, check_answer
 from engine.services import audit, case_state, study_view
 from engine.services.accounts import READERS, Actor, account_of, require
 from engine.services.study_view import ImageView, ReadView, ReviewView, StudyView
+
+MAX_COMMENT = 4000  # characters
 
 __all__ = [
     "Decision",
@@ -118,6 +121,8 @@ def _checked(
     decision: Decision, image: Image, study: Study, prediction: Prediction | None
 ) -> tuple[Verdict, Answer | None]:
     """The verdict and the answer to store. Raises AnswerRefused, Conflict."""
+    if len(_comment(decision) or "") > MAX_COMMENT or len(json.dumps(decision.details)) > MAX_COMMENT:
+        raise AnswerRefused("too_long", f"comment and details may have at most {MAX_COMMENT} characters each")
     if decision.verdict == Verdict.WITHDRAWN:
         raise AnswerRefused("not_a_decision", "a decision is withdrawn by undo_review")
     if (decision.verdict == Verdict.REJECTED) != (decision.reject_reason is not None):

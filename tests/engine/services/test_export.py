@@ -78,8 +78,10 @@ def test_what_is_exported_is_read_back(session: Session, new_case: Callable, tmp
 
 
 def test_nothing_that_names_the_child_leaves(session: Session, new_case: Callable, tmp_path: Path) -> None:
-    decide(session, new_case())
+    decide(session, new_case(), quality="good", note="Jane, seen on the ward", no_burned_in_text=True)
     export.export_annotations(session, ADMIN, tmp_path / "out")
+    (image,) = read_back(tmp_path / "out")
+    assert image.annotation.provenance["details"] == {"quality": "good", "no_burned_in_text": True}
     text = " ".join(
         str(path) + (path.read_text() if path.suffix == ".json" else "") for path in (tmp_path / "out").rglob("*")
     )

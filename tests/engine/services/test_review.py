@@ -103,6 +103,8 @@ def test_what_is_refused(session: Session, new_case: Callable) -> None:
         (image, Decision(Verdict.CONFIRMED, reject_reason=RejectReason.OTHER, **seen), "reject_reason"),
         (image, reject(image, RejectReason.OTHER, "  "), "comment_missing"),
         (image, Decision(Verdict.WITHDRAWN), "not_a_decision"),
+        (image, reject(image, RejectReason.OTHER, "x" * 4001), "too_long"),
+        (image, Decision(Verdict.CONFIRMED, details={"note": "x" * 4001}, **seen), "too_long"),
     ]:
         with pytest.raises(AnswerRefused) as refused:
             review.record_review(session, READER, target.image_id, decision)
