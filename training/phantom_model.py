@@ -103,7 +103,8 @@ def main(config: PhantomModelConfig) -> None:
     train_language(model, heads, processor, store, counts, config, validation)
     model.to(torch.bfloat16).save_pretrained(config.output_dir)
     torch.save(heads.state_dict(), config.output_dir / "heads.pt")  # only to go on from here; not shipped
-    record = {k: str(v) for k, v in asdict(config).items()} | {
+    settings = {k: str(v) for k, v in asdict(config).items() if k != "output_dir"}
+    record = settings | {
         "phantoms_drawn": store.drawn,
         "seconds": round(time.time() - start),
         "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",

@@ -16,14 +16,14 @@ SEX_WORDS = {"M": "male", "F": "female"}
 
 
 def prompt_text(task: str, context: ReadContext) -> str:
-    """The user's turn without the image. Sex and age follow where known.
+    """The user's turn without the image. Sex follows where known, and the age for a fracture.
 
     The age is left out of the bone age prompt on purpose: bone age is held against the child's age, and a reader
-    told the age would drift towards it."""
+    told the age would drift towards it. For ROP the postmenstrual age would count, which no tag carries."""
     parts = [QUESTIONS[task]]
     if task != TRIAGE and context.sex is not None:
         parts.append(f"Sex: {SEX_WORDS[context.sex]}.")
-    if task not in (TRIAGE, Task.BONE_AGE) and context.age_months is not None:
+    if task == Task.FRACTURE and context.age_months is not None:
         parts.append(f"Age: {round(context.age_months)} months.")
     return " ".join(parts)
 

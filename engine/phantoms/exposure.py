@@ -19,7 +19,7 @@ class Site:
 
     name: str
     institution: str
-    manufacturer: str
+    modality: str  # of its radiographs
     gamma: Range  # of the display curve; below 1 lifts soft tissue
     gain: Range
     offset: Range  # grey levels
@@ -36,12 +36,12 @@ class Site:
 
 SITES = {
     "A": Site(
-        "A", "Phantom Children's Hospital A", "PediScreen phantom DX", gamma=(0.8, 1.35), gain=(0.8, 1.05),
+        "A", "Phantom Children's Hospital A", "DX", gamma=(0.8, 1.35), gain=(0.8, 1.05),
         offset=(0, 18), blur_px=(0.4, 1.6), noise_sd=(3, 12), edge_enhancement=(0.0, 0.15), soft_tissue=(0.85, 1.15),
         rotation_deg=14, collimated_share=0.6, marker_share=0.8, monochrome1=False, bits_stored=12,
     ),
     "B": Site(
-        "B", "Phantom Children's Hospital B", "PediScreen phantom CR", gamma=(0.5, 0.7), gain=(0.85, 1.05),
+        "B", "Phantom Children's Hospital B", "CR", gamma=(0.5, 0.7), gain=(0.85, 1.05),
         offset=(8, 26), blur_px=(1.4, 2.4), noise_sd=(5, 14), edge_enhancement=(0.5, 1.0), soft_tissue=(1.2, 1.6),
         rotation_deg=20, collimated_share=0.9, marker_share=1.0, monochrome1=True, bits_stored=10,
     ),

@@ -103,7 +103,7 @@ def fundus(
     )
     return Phantom(
         View.FUNDUS, pixels, rop_answer(zone_.value, stage_.value, plus.value), {"zone_ratio": float(ratio)}, seed,
-        site, laterality, sex, age_months=None,
+        site, laterality, sex, age_months=float(rng.uniform(1.0, 3.0)),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ class Phantom:
     """`pixels`: (rows, cols) uint16 detector values, or (rows, cols, 3) uint8 for a fundus image.
 
     `answer` is the label, `truth` what else the generator knows (every centre's maturity, the zone ratio, whether
-    the finding was drawn subtle). `age_months` is chronological; for a fundus it is None."""
+    the finding was drawn subtle). `age_months` is chronological."""
 
     view: View
     pixels: np.ndarray
@@ -26,7 +26,7 @@ class Phantom:
     site: str
     laterality: Literal["L", "R"]
     sex: Literal["M", "F"]
-    age_months: float | None
+    age_months: float
     window: tuple[float, float] | None = None  # centre, width the "vendor" wrote; None for colour
     monochrome1: bool = False
     spacing_mm: float | None = None  # at the detector
