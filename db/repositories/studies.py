@@ -124,26 +124,18 @@ class StudyQuery:
         if self.age_months_range:
             conditions.append(Study.age_months.between(*self.age_months_range))
         if term := self.search.strip():
-            conditions.append(
-                or_(
-                    *(
-                        column.icontains(term, autoescape=True)
-                        for column in (
-                            Patient.pseudonym,
-                            Patient.patient_id,
-                            Study.accession_number,
-                            Study.study_instance_uid,
-                        )
-                    )
-                )
-            )
+            patients = select(Patient.id).where(_contains(term, Patient.pseudonym, Patient.patient_id))
+            of_study = _contains(term, Study.accession_number, Study.study_instance_uid)
+            conditions.append(or_(Study.patient_fk.in_(patients), of_study))
         return conditions
 
     def apply(self, query: Select[Any]) -> Select[Any]:
-        """`query` selects from Study. The patient is joined only where the search needs it."""
-        if self.search.strip():
-            query = query.join(Patient, Study.patient_fk == Patient.id)
+        """`query` selects from Study."""
         return query.where(*self.conditions())
+
+
+def _contains(term: str, *columns: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
+    return or_(*(column.icontains(term, autoescape=True) for column in columns))
 
 
 def count_studies(session: Session, query: StudyQuery) -> int:
