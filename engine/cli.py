@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import PediScreenError, Refused
-from engine.settings import settings
+from engine.settings import PHANTOM_MODEL, settings
 
 TASKS = ("bone_age", "rop", "fracture")
 PHANTOM_TASKS = ("hand", "fundus", "wrist")
@@ -99,10 +99,19 @@ def db_check(arguments: argparse.Namespace) -> None:
 
 
 def demo(arguments: argparse.Namespace) -> None:
+    from engine.jobs.read_pending import read_images
     from engine.services import demo
 
     here = settings()
-    filled = demo.fill(here.database_url, _reader_in_use, if_empty=arguments.if_empty, say=_say)
+
+    def read_now(image_ids):
+        read_images(here.database_url, _reader_in_use(), image_ids)
+
+    # a large model would take long over phantoms it was not made for: its worker reads them in the background
+    read = read_now if here.model == PHANTOM_MODEL else None
+    filled = demo.fill(here.database_url, here.data_dir, read, say=_say)
+    if filled is None:
+        _say("The worklist is not empty: nothing was added.")
     _print(arguments, filled.as_json() if filled else {"filled": False}, "")
 
 
@@ -224,8 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("upgrade", help="create it, or bring it to the newest schema").set_defaults(command=db_upgrade)
     actions.add_parser("check", help="developers: do migrations and models agree?").set_defaults(command=db_check)
 
-    sub = command("demo", demo, "fill the worklist with phantom studies")
-    sub.add_argument("--if-empty", action="store_true", help="do nothing when there are studies already")
+    command("demo", demo, "fill an empty worklist with phantom studies")
 
     sub = command("ingest", ingest, "take files or folders into the worklist; refused ones go to quarantine")
     sub.add_argument("paths", nargs="+", type=_existing, metavar="PATH")

@@ -290,7 +290,7 @@ def _worker(here: Settings, overview: worklist.Overview) -> Check:
     start = "Start it: make run, or pediscreen worker"
     jobs = queue.count_unfinished(here.jobs_url)
     waiting = "no job yet" if jobs is None else f"{jobs} jobs unfinished"
-    alive = [worker for worker in overview.workers if worker.alive]
+    alive = [worker for worker in overview.workers if worker.alive and worker.detail != "stopped"]
     if alive:
         told = "; ".join(f"{worker.name}: {(worker.detail or '').splitlines()[0]}" for worker in alive)
         state = State.NOTE if any("no model" in (worker.detail or "") for worker in alive) else State.OK

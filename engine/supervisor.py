@@ -134,10 +134,8 @@ def up(*, data_dir: Path, database_url: str, port: int, with_demo: bool = True) 
         data_dir.mkdir(parents=True, exist_ok=True)
         migrate.upgrade(database_url)
         web = supervisor.add("web", cli_command("serve", "--port", str(port)), logs / "web.log")
-        if with_demo:
-            supervisor.say("Filling an empty worklist with phantom studies, if it is empty ...")
-            if subprocess.run(cli_command("demo", "--if-empty"), stdin=subprocess.DEVNULL, check=False).returncode:
-                supervisor.say("The demo worklist could not be filled; see above. The workstation starts without it.")
+        if with_demo and subprocess.run(cli_command("demo"), stdin=subprocess.DEVNULL, check=False).returncode:
+            supervisor.say("The demo worklist could not be filled; see above. The workstation starts without it.")
         supervisor.add("worker", cli_command("worker"), logs / "worker.log")
         _wait_for(web, f"{address}/_stcore/health")
         supervisor.say(f"Ready after {time.monotonic() - started:.0f} s. Logs: {logs}. Ctrl-C stops everything.")

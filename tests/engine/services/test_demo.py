@@ -1,0 +1,112 @@
+"""engine.services.demo: a worklist with something on every page, made once."""
+
+from collections import Counter
+
+import pytest
+from sqlalchemy import func, select
+
+from db import models
+from db.session import session_scope
+from engine.findings.answers import ALLOWED, View, fracture_answer
+from engine.inference.read import Read
+from engine.jobs.read_pending import read_images
+from engine.services import demo
+from engine.services.demo_files import make_demo_files
+
+
+class FixedReader:
+    """Gives every image of a task the same allowed answer, which is right for some."""
+
+    model_version = "fake 1"
+    is_phantom = True
+
+    def triage(self, images):
+        return [(View.WRIST, {"wrist": 1.0}) for _ in images]
+
+    def read(self, images, task, contexts):
+        answer = fracture_answer("buckle") if task == "fracture" else ALLOWED[task][0]
+        return [Read(str(task), answer, {}, None, None, False, None, "fake 1", 1.0) for _ in images]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return make_demo_files(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(autouse=True)
+def made_once(files, monkeypatch):
+    """Drawing the phantoms takes the most time, and they are the same every time (which has a test of its own)."""
+    monkeypatch.setattr(demo, "make_demo_files", lambda folder: files)
+
+
+@pytest.fixture
+def read(database_url):
+    return lambda image_ids: read_images(database_url, FixedReader(), image_ids)
+
+
+def counts(database_url, column):
+    with session_scope(database_url) as session:
+        return {str(key): count for key, count in session.execute(select(column, func.count()).group_by(column))}
+
+
+def test_the_demo_has_every_kind_of_case_and_is_made_once(database_url, data_dir, read):
+    filled = demo.fill(database_url, data_dir, read, say=lambda message: None)
+    assert filled.studies >= 60
+    by_task = counts(database_url, models.Study.task)
+    assert min(by_task[task] for task in ("bone_age", "rop", "fracture")) >= 10
+    by_status = counts(database_url, models.Study.status)
+    assert {"awaiting_read", "awaiting_review", "reviewed", "rejected"} <= by_status.keys()
+    verdicts = counts(database_url, models.Review.verdict)
+    assert {"confirmed", "corrected", "rejected"} <= verdicts.keys()
+    assert len(counts(database_url, models.Study.site)) >= 2
+    codes = counts(database_url, models.Quarantine.code)
+    assert len(codes) >= 5, "refused for different reasons"
+    assert filled.refused == sum(codes.values())
+    with session_scope(database_url) as session:
+        studies_of = Counter(session.scalars(select(models.Study.patient_fk)))
+        assert session.scalar(select(func.count()).where(~models.Study.is_phantom)) == 0
+    assert Counter(studies_of.values())[3] >= 2, "some children have follow-ups"
+
+    assert demo.fill(database_url, data_dir, read, say=lambda message: None) is None, "it is filled once"
+    assert counts(database_url, models.Study.status) == by_status
+    assert counts(database_url, models.Review.verdict) == verdicts
+
+
+def test_a_demo_that_was_interrupted_goes_on(database_url, data_dir, read):
+    def interrupted(image_ids):
+        read(image_ids[:10])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        demo.fill(database_url, data_dir, interrupted, say=lambda message: None)
+    images = counts(database_url, models.Image.source_format)
+    filled = demo.fill(database_url, data_dir, read, say=lambda message: None)
+    assert filled.reviewed > 0
+    assert counts(database_url, models.Image.source_format)["dicom"] > images["dicom"]
+    with session_scope(database_url) as session:
+        assert session.scalar(select(func.max(models.Quarantine.times_received))) <= 2
+        per_image = Counter(session.scalars(select(models.Review.image_fk)))
+    assert set(per_image.values()) == {1}
+
+
+def test_without_a_model_everything_waits_for_the_worker(database_url, data_dir):
+    filled = demo.fill(database_url, data_dir, None, say=lambda message: None)
+    assert filled.reviewed == 0
+    assert counts(database_url, models.Prediction.task) == {}
+
+
+def test_the_same_files_come_out_every_time(files, tmp_path):
+    again, _ = make_demo_files(tmp_path)
+    first, _ = files
+    assert [file.path.read_bytes() for exam in first[:5] for file in exam.files] == [
+        file.path.read_bytes() for exam in again[:5] for file in exam.files
+    ]
+
+
+def test_follow_ups_of_a_child_agree_with_the_birth_date(files):
+    examinations, _ = files
+    for examination in examinations:
+        for file in examination.files:
+            if file.answer["task"] != "rop":  # an infant's two eyes are drawn apart, and are as old as the infant
+                days = (examination.acquired_on - examination.child.birth_date).days
+                assert abs(days / 30.4369 - file.age_months) < 0.1
