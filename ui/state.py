@@ -69,10 +69,17 @@ def selected_study() -> int | None:
     return study_id
 
 
-def open_study(study_id: int) -> None:
-    """Go to the study's review page."""
+def select_study(study_id: int) -> None:
+    """The case that the review page shows from its next run on."""
+    end_sitting()
     st.session_state["study"] = study_id
     st.session_state.pop("image", None)
+    st.query_params["study"] = str(study_id)
+
+
+def open_study(study_id: int) -> None:
+    """Go to the study's review page."""
+    select_study(study_id)
     st.switch_page(REVIEW, query_params={"study": str(study_id)})
 
 

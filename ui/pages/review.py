@@ -72,6 +72,8 @@ def show() -> None:
         for warning in study.warnings:
             page_parts.notice(warning)
         read_panel.show(study, image)
+        if image.read_state is ReadState.BLOCKED and not image.missing_facts and image.decision is None:
+            st.button("Read again", type="tertiary", on_click=read_again, args=(image.image_id,))
         if image.read is None and image.read_state is ReadState.QUEUED:
             st.fragment(wait_for_read, run_every=POLL_EVERY)(study)
         decide(study, image, next_id)
@@ -111,10 +113,23 @@ def step_buttons(next_id: int | None, in_list: int) -> None:
         page_parts.caption(f"{in_list} in the list")
         if st.button("Worklist `L`", key="to_worklist", type="tertiary"):
             st.switch_page(state.WORKLIST)
-        if st.button("Previous `K`", key="previous", type="tertiary"):
-            go_to(neighbour(state.selected_study(), backwards=True))
-        if st.button("Next `J`", key="next", type="tertiary", disabled=next_id is None):
-            go_to(next_id)
+        st.button("Previous `K`", key="previous", type="tertiary", on_click=select_previous)
+        st.button(
+            "Next `J`",
+            key="next",
+            type="tertiary",
+            disabled=next_id is None,
+            on_click=state.select_study,
+            args=(next_id,),
+        )
+
+
+@errors.shown()
+def select_previous() -> None:
+    """Selecting ahead of the run, rather than opening within it, shows the case a run earlier."""
+    study_id = neighbour(state.selected_study(), backwards=True)
+    if study_id is not None:
+        state.select_study(study_id)
 
 
 def neighbour(study_id: int | None, backwards: bool = False) -> int | None:
@@ -127,7 +142,6 @@ def neighbour(study_id: int | None, backwards: bool = False) -> int | None:
 
 def go_to(study_id: int | None) -> None:
     """Open a study; without one there is nothing left in the filter, and the worklist says so."""
-    state.end_sitting()
     if study_id is None:
         st.switch_page(state.WORKLIST)
     state.open_study(study_id)
@@ -147,6 +161,12 @@ def wait_for_read(study: StudyView) -> None:
     if any(one.study_id == study.study_id and one.status is not StudyStatus.AWAITING_READ for one in row):
         st.rerun(scope="app")
     page_parts.waiting_for_reads(overview)
+
+
+@errors.shown()
+def read_again(image_id: int) -> None:
+    with database.session() as session:
+        review.request_read(session, state.current_user(), image_id)
 
 
 # ---------------------------------------------------------------- deciding

@@ -52,7 +52,7 @@ def show(
     *,
     label: str,
     key: str = "case_table",
-    height: str = "calc(100dvh - 12.5rem)",
+    height: str = "calc(100dvh - 15.8rem)",
     sort: str | None = None,
     descending: bool = False,
     marked: int | None = None,
