@@ -87,16 +87,16 @@ def sequence_for(
     sees = torch.zeros(length, length, dtype=torch.bool, device=device)
     sees[:, :prefix] = place[:, None] >= place[:prefix]
     sees[prefix:, prefix:] = tree.ancestry().to(device)
-    full = sees & (torch.arange(length, device=device) >= pad)[:, None, :]
-    sliding = full & (position[:, :, None] - position[:, None, :] < window)
     image = input_ids == image_token_id
     both_image = image[:, :, None] & image[:, None, :]
+    full = (sees & (torch.arange(length, device=device) >= pad)[:, None, :]) | both_image
+    sliding = full & (position[:, :, None] - position[:, None, :] < window)
     itself = torch.eye(length, dtype=torch.bool, device=device)  # padding must see something, or softmax is undefined
     return {
         "input_ids": input_ids,
         "position_ids": position,
-        "full": (full | both_image | itself)[:, None],
-        "sliding": (sliding | both_image | itself)[:, None],
+        "full": (full | itself)[:, None],
+        "sliding": (sliding | itself)[:, None],
     }
 
 

@@ -1,0 +1,178 @@
+"""The model in use against known answers: fresh phantoms, or a folder of annotated images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from engine.findings.answers import TASK_OF_VIEW, Answer, Fracture, Plus, Stage, Task, View, Zone
+from engine.imaging.display import display_pixels
+from engine.imaging.load import load_film
+from engine.imaging.preprocess import model_image
+from engine.inference.read import Read, ReadContext
+from engine.inference.reader import VIEW_OF_TASK, Reader
+from engine.phantoms import seeds
+from engine.phantoms.write import DRAW, FILM_SCALE, day_for, patient_for, write_dicom
+from engine.radiology_metrics import RadiologyMetrics, binary_auc, bootstrap, macro_auc
+
+BATCH = 32
+METRICS = RadiologyMetrics()
+
+
+@dataclass(frozen=True)
+class Case:
+    image: Image.Image
+    context: ReadContext
+    answer: Answer
+
+
+def evaluate_phantoms(
+    reader: Reader,
+    tasks: Sequence[Task],
+    count: int,
+    *,
+    site: str = "A",
+    first_seed: int = seeds.TEST,
+    progress: Callable[[Task, int], None] = lambda task, done: None,
+) -> dict[str, Any]:
+    """`count` phantoms a task from seeds no model was trained or chosen on, each written as DICOM and read back."""
+    jobs = {task: [(VIEW_OF_TASK[task].value, first_seed + i, site) for i in range(count)] for task in tasks}
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        results = {
+            task: _evaluate(reader, task, pool.map(_phantom_case, jobs[task], chunksize=8), progress) for task in tasks
+        }
+    return results | {"model_version": reader.model_version, "data": f"phantoms, site {site}", "phantom": True}
+
+
+def evaluate_folder(reader: Reader, data_dir: Path, split: str, tasks: Sequence[Task]) -> dict[str, Any]:
+    """A pedirad-custom or pedirad-8k folder. Raises BadAnnotations for records that cannot be used."""
+    from training.pedirad_loader import load_split
+
+    labelled = load_split(data_dir, split, tasks)
+    results = {}
+    for task in tasks:
+        cases = (
+            Case(_model_image(item.path), ReadContext(label.sex, label.age_months), label.answer)
+            for item in labelled
+            if (label := item.annotation).task == task
+        )
+        results[task] = _evaluate(reader, task, cases, lambda task, done: None)
+    return results | {
+        "model_version": reader.model_version,
+        "data": f"{data_dir} {split}",
+        "phantom": reader.is_phantom,
+    }
+
+
+def figures(task: Task, truth: Sequence[Answer], reads: Sequence[Read]) -> dict[str, Any]:
+    """The task's figures over the images that got a read, each with its interval; `n` counts all images."""
+    pairs = [(t, r) for t, r in zip(truth, reads, strict=True) if not r.abstained]
+    summary: dict[str, Any] = {"n": len(truth), "n_read": len(pairs), "no_read_share": _share(len(truth), len(pairs))}
+    by_task = {Task.BONE_AGE: _bone_age, Task.ROP: _rop, Task.FRACTURE: _fracture}
+    found = by_task[task]([t for t, _ in pairs], [r for _, r in pairs])
+    return summary | {name: bootstrap(figure, len(pairs)).as_json() for name, figure in found.items()}
+
+
+def _evaluate(reader: Reader, task: Task, cases: Iterable[Case], progress) -> dict[str, Any]:
+    truth: list[Answer] = []
+    reads: list[Read] = []
+    for batch in _batches(iter(cases), BATCH):
+        truth += [case.answer for case in batch]
+        reads += reader.read([case.image for case in batch], task, [case.context for case in batch])
+        progress(task, len(reads))
+    return figures(task, truth, reads) | {"milliseconds": _median([r.milliseconds for r in reads])}
+
+
+def _bone_age(truth: list[Answer], reads: list[Read]) -> dict[str, Callable]:
+    label = np.array([t["bone_age_months"] for t in truth], float)
+    said = np.array([r.median_months for r in reads], float)
+    low, high = np.array([r.interval_months for r in reads], float).reshape(-1, 2).T
+    covered = (low <= label) & (label <= high)
+    return {
+        "mae_months": lambda i: METRICS.bone_age_mae(said[i], label[i]),
+        "within_2_months": lambda i: METRICS.bone_age_within_months(said[i], label[i], 2.0),
+        "bias_months": lambda i: METRICS.bone_age_bias(said[i], label[i]),
+        "interval_80_coverage": lambda i: float(covered[i].mean()) if len(i) else None,
+    }
+
+
+def _rop(truth: list[Answer], reads: list[Read]) -> dict[str, Callable]:
+    label = {f: np.array([t[f] for t in truth]) for f in ("zone", "stage", "plus_disease")}
+    said = {f: np.array([r.answer[f] for r in reads]) for f in label}
+    p = {f: [r.probabilities[f] for r in reads] for f in label}
+    plus = np.array([q[Plus.PLUS] for q in p["plus_disease"]])
+
+    def accuracy(field: str) -> Callable:
+        return lambda i: float((said[field][i] == label[field][i]).mean()) if len(i) else None
+
+    def sensitivity(field: str, value: str) -> Callable:
+        return lambda i: METRICS.sensitivity(said[field][i], label[field][i], value)
+
+    def auc(field: str, values) -> Callable:
+        return lambda i: macro_auc(label[field][i], [p[field][k] for k in i], [v.value for v in values])
+
+    return {
+        "zone_auc": auc("zone", Zone),
+        "stage_auc": auc("stage", Stage),
+        "plus_auc": lambda i: binary_auc(label["plus_disease"][i] == Plus.PLUS, plus[i]),
+        "plus_macro_auc": auc("plus_disease", Plus),
+        "zone_i_sensitivity": sensitivity("zone", Zone.I),
+        "plus_sensitivity": sensitivity("plus_disease", Plus.PLUS),
+        "zone_accuracy": accuracy("zone"),
+        "stage_accuracy": accuracy("stage"),
+        "plus_accuracy": accuracy("plus_disease"),
+    }
+
+
+def _fracture(truth: list[Answer], reads: list[Read]) -> dict[str, Callable]:
+    label, said = (np.array([a["fracture"] for a in answers]) for answers in (truth, [r.answer for r in reads]))
+
+    def sensitivity(kind: Fracture) -> Callable:
+        return lambda i: METRICS.sensitivity(said[i], label[i], kind.value)
+
+    return {
+        "macro_f1": lambda i: METRICS.fracture_f1(said[i], label[i]),
+        "distal_radius_sensitivity": sensitivity(Fracture.DISTAL_RADIUS),
+        "buckle_sensitivity": sensitivity(Fracture.BUCKLE),
+        "normal_sensitivity": sensitivity(Fracture.NORMAL),
+    }
+
+
+def _phantom_case(job: tuple[str, int, str]) -> Case:
+    """Drawn, written as DICOM, loaded as ingest loads it."""
+    view, seed, site = View(job[0]), job[1], job[2]
+    phantom = DRAW[view](seed, site=site, film_scale=FILM_SCALE)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "film.dcm"
+        write_dicom(phantom, path, patient=patient_for(phantom), acquired_on=day_for(phantom))
+        image = _model_image(path)
+    return Case(image, ReadContext(phantom.sex, phantom.age_months), phantom.answer)
+
+
+def _model_image(path: Path) -> Image.Image:
+    return model_image(display_pixels(load_film(path)))
+
+
+def _batches(items: Iterator[Case], size: int) -> Iterator[list[Case]]:
+    while batch := list(islice(items, size)):
+        yield batch
+
+
+def _share(total: int, part: int) -> float | None:
+    return round(1 - part / total, 4) if total else None
+
+
+def _median(values: list[float]) -> float | None:
+    return round(float(np.median(values)), 1) if values else None
+
+
+ALL_TASKS = tuple(TASK_OF_VIEW.values())

@@ -1,0 +1,155 @@
+"""The reader: images in, scored reads out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+
+from engine.findings.answers import ALLOWED, TASK_OF_VIEW, Answer, Fracture, Plus, Stage, Task, View, Zone
+from engine.inference.answer_tree import AnswerTree, probabilities
+from engine.inference.gate import FeatureGate
+from engine.inference.prompts import TRIAGE, prompt_ids
+from engine.inference.read import Read, ReadContext
+
+VIEW_OF_TASK = {task: view for view, task in TASK_OF_VIEW.items()}
+INTERVAL = (0.10, 0.90)  # the 80 % interval of a bone age
+IMAGES_AT_ONCE = 8  # through the network; more gain nothing on a CPU and cost memory
+
+
+class Reader:
+    """A loaded model with its processor. Threads may share it; they take turns."""
+
+    def __init__(
+        self, network, processor, *, model_version: str, is_phantom: bool, gate: FeatureGate | None, knows_triage: bool
+    ) -> None:
+        self.network = network.get_base_model() if hasattr(network, "get_base_model") else network
+        self.processor = processor
+        self.model_version = model_version
+        self.is_phantom = is_phantom
+        self.gate = gate
+        self.knows_triage = knows_triage
+        self._trees = {task: AnswerTree.build(answers, processor.tokenizer) for task, answers in ALLOWED.items()}
+        self._turn = threading.Lock()
+
+    def read(self, images: Sequence[Image.Image], task: Task, contexts: Sequence[ReadContext]) -> list[Read]:
+        """One read an image, in order. `images` come from `engine.imaging.preprocess.model_image`.
+
+        An image unlike the training images, or of another view than `task` reads, gets no read but the reason; so
+        does a hand without a known sex."""
+        if len(images) != len(contexts):
+            raise ValueError(f"{len(images)} images but {len(contexts)} contexts")
+        reads = []
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            part = slice(start, start + IMAGES_AT_ONCE)
+            with self._turn, torch.inference_mode():
+                reads += self._read(images[part], Task(task), contexts[part])
+        return reads
+
+    def triage(self, images: Sequence[Image.Image]) -> list[tuple[View, dict[str, float]]]:
+        """What each image shows, with the probability of every view. A model that was not trained to tell answers
+        `other` with no probabilities, so that a person routes the image."""
+        if not self.knows_triage:
+            return [(View.OTHER, {}) for _ in images]
+        answers = []
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            with self._turn, torch.inference_mode():
+                tokens = self.image_tokens(images[start : start + IMAGES_AT_ONCE])
+                answers += [self._view_of(row, p) for row, p in zip(tokens, self._views(tokens), strict=True)]
+        return answers
+
+    def image_tokens(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """(n, image tokens, hidden): the projected output of the vision tower."""
+        pixels = self.processor.image_processor(list(images), return_tensors="pt")["pixel_values"]
+        pixels = pixels.to(
+            self.network.device, self.network.model.multi_modal_projector.mm_input_projection_weight.dtype
+        )
+        vision = self.network.model.vision_tower(pixel_values=pixels).last_hidden_state
+        return self.network.model.multi_modal_projector(vision)
+
+    def _read(self, images: Sequence[Image.Image], task: Task, contexts: Sequence[ReadContext]) -> list[Read]:
+        start = time.perf_counter()
+        tokens = self.image_tokens(images)
+        reasons = self._reasons_to_abstain(tokens, task, contexts)
+        readable = [i for i, reason in enumerate(reasons) if reason is None]
+        scored: dict[int, torch.Tensor] = {}
+        if readable:
+            prompts = [prompt_ids(self.processor, task, contexts[i]) for i in readable]
+            rows = probabilities(self.network, self._trees[task], prompts, tokens[readable]).cpu()
+            scored = dict(zip(readable, rows, strict=True))
+        milliseconds = (time.perf_counter() - start) * 1000 / len(images)
+        return [
+            self._as_read(task, scored[i], milliseconds)
+            if reason is None
+            else self._no_read(task, reason, milliseconds)
+            for i, reason in enumerate(reasons)
+        ]
+
+    def _reasons_to_abstain(
+        self, tokens: torch.Tensor, task: Task, contexts: Sequence[ReadContext]
+    ) -> list[str | None]:
+        view = VIEW_OF_TASK[task]
+        reasons: list[str | None] = [
+            "The sex is not known, and bone age is read against the standard of one sex."
+            if task is Task.BONE_AGE and context.sex is None
+            else None
+            for context in contexts
+        ]
+        excess = self.gate.excess(view, tokens.float().mean(1).cpu()).tolist() if self.gate else [0.0] * len(tokens)
+        seen = [p.index(max(p)) for p in self._views(tokens).tolist()] if self.knows_triage else []
+        for i, distance in enumerate(excess):
+            if reasons[i] is None and seen and list(View)[seen[i]] is not view:
+                other = list(View)[seen[i]]
+                looks = "nothing this model knows" if other is View.OTHER else f"a {other} image"
+                reasons[i] = f"The image does not look like a {view} image but like {looks}."
+            elif reasons[i] is None and distance > 1:
+                kind = "phantoms" if self.is_phantom else "images"
+                reasons[i] = (
+                    f"The image is unlike the {view} {kind} this model was trained on ({distance:.1f} times the "
+                    "distance up to which it may read)."
+                )
+        return reasons
+
+    def _views(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(n, 4) probabilities in the order of View."""
+        prompt = prompt_ids(self.processor, TRIAGE, ReadContext())
+        return probabilities(self.network, self._trees[TRIAGE], [prompt] * len(tokens), tokens).cpu()
+
+    def _view_of(self, tokens: torch.Tensor, p: torch.Tensor) -> tuple[View, dict[str, float]]:
+        view = list(View)[int(p.argmax())]
+        pooled = tokens.float().mean(0, keepdim=True).cpu()
+        if view is not View.OTHER and self.gate and self.gate.excess(view, pooled).item() > 1:
+            view = View.OTHER
+        return view, {v.value: float(q) for v, q in zip(View, p, strict=True)}
+
+    def _as_read(self, task: Task, p: torch.Tensor, milliseconds: float) -> Read:
+        answers = self._trees[task].answers
+        median = interval = None
+        if task is Task.BONE_AGE:
+            below = p.cumsum(0)
+            median = int((below < 0.5).sum())
+            interval = (int((below < INTERVAL[0]).sum()), int((below < INTERVAL[1]).sum()))
+            answer = answers[median]  # the median has the least expected absolute error
+            by_answer = {str(a["bone_age_months"]): float(q) for a, q in zip(answers, p, strict=True)}
+        else:
+            answer = answers[int(p.argmax())]
+            by_answer = _marginals(answers, p) if task is Task.ROP else _by(answers, p, "fracture", Fracture)
+        return Read(task, answer, by_answer, median, interval, False, None, self.model_version, milliseconds)
+
+    def _no_read(self, task: Task, reason: str, milliseconds: float) -> Read:
+        return Read(task, None, {}, None, None, True, reason, self.model_version, milliseconds)
+
+
+def _marginals(answers: list[Answer], p: torch.Tensor) -> dict[str, dict[str, float]]:
+    fields = {"zone": Zone, "stage": Stage, "plus_disease": Plus}
+    return {field: _by(answers, p, field, values) for field, values in fields.items()}
+
+
+def _by(answers: list[Answer], p: torch.Tensor, field: str, values) -> dict[str, float]:
+    total = {value.value: 0.0 for value in values}
+    for answer, q in zip(answers, p.tolist(), strict=True):
+        total[answer[field]] += q
+    return total
