@@ -187,6 +187,27 @@ def phantom(arguments: argparse.Namespace) -> None:
     _print(arguments, {"files": files}, f"{len(files)} {arguments.task} phantoms in {arguments.out_dir}")
 
 
+def evaluate(arguments: argparse.Namespace) -> None:
+    from engine import evaluation
+    from engine.findings.answers import Task
+
+    tasks = [Task(task) for task in arguments.task or TASKS]
+    reader = _reader_in_use()
+    if arguments.data_dir is not None:
+        results = evaluation.evaluate_folder(reader, arguments.data_dir, arguments.split, tasks)
+    else:
+        results = evaluation.evaluate_phantoms(
+            reader,
+            tasks,
+            arguments.count,
+            site=arguments.site,
+            progress=lambda task, done: _say(f"{task}: {done} of {arguments.count}"),
+        )
+    _print(arguments, results, evaluation.as_text(results))
+    if results["phantom"]:
+        _say("Phantom images or a phantom model: these figures say nothing about real children.")
+
+
 def export(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
@@ -262,6 +283,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--site", default="A", help="shifts exposure, noise, detector, markers")
     sub.add_argument("--format", choices=("dicom", "png", "pedirad-custom"), default="dicom")
+
+    sub = command("evaluate", evaluate, "the model in use against known answers, with 95 %% intervals")
+    sub.add_argument("--task", choices=TASKS, action="append", help="may be given more than once; all tasks otherwise")
+    sub.add_argument("--count", type=_positive, default=600, help="fresh phantoms a task")
+    sub.add_argument("--site", default="A", help="whose phantoms")
+    sub.add_argument("--data_dir", type=Path, help="a pedirad-custom folder instead of phantoms")
+    sub.add_argument("--split", choices=("train", "val", "test"), default="test")
 
     sub = command("export", export, "reviewed cases as training annotations (pedirad-custom)")
     sub.add_argument("out_dir", type=Path, metavar="OUT_DIR")

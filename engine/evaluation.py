@@ -26,6 +26,7 @@ from engine.radiology_metrics import RadiologyMetrics, binary_auc, bootstrap, ma
 
 BATCH = 32
 METRICS = RadiologyMetrics()
+ALL_TASKS = tuple(TASK_OF_VIEW.values())
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,22 @@ def figures(task: Task, truth: Sequence[Answer], reads: Sequence[Read]) -> dict[
     by_task = {Task.BONE_AGE: _bone_age, Task.ROP: _rop, Task.FRACTURE: _fracture}
     found = by_task[task]([t for t, _ in pairs], [r for _, r in pairs])
     return summary | {name: bootstrap(figure, len(pairs)).as_json() for name, figure in found.items()}
+
+
+def as_text(results: dict[str, Any]) -> str:
+    """The results for people: one line a figure."""
+    lines = [f"{results['model_version']} on {results['data']}"]
+    for task in ALL_TASKS:
+        if task not in results:
+            continue
+        found = results[task]
+        lines.append(f"{task}: {found['n_read']} of {found['n']} read, {found['milliseconds']} ms an image")
+        for name, figure in found.items():
+            if isinstance(figure, dict):
+                value = "undefined" if figure["value"] is None else f"{figure['value']:.3f}"
+                spread = "" if figure["low"] is None else f"  ({figure['low']:.3f} to {figure['high']:.3f})"
+                lines.append(f"  {name:28} {value}{spread}")
+    return "\n".join(lines)
 
 
 def _evaluate(reader: Reader, task: Task, cases: Iterable[Case], progress) -> dict[str, Any]:
@@ -173,6 +190,3 @@ def _share(total: int, part: int) -> float | None:
 
 def _median(values: list[float]) -> float | None:
     return round(float(np.median(values)), 1) if values else None
-
-
-ALL_TASKS = tuple(TASK_OF_VIEW.values())

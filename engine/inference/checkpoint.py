@@ -34,8 +34,10 @@ class ReadingCard:
     knows_triage: bool = False  # trained to say which view an image shows
 
 
-def load_reader(model: str, adapter: Path | None) -> Reader:
-    """`model`: "phantom", a hub name, or a folder. Raises ModelUnavailable with everything that is missing."""
+def load_reader(model: str, adapter: Path | None, *, gated: bool = True) -> Reader:
+    """`model`: "phantom", a hub name, or a folder. `gated=False` is for fitting the gate itself.
+
+    Raises ModelUnavailable with everything that is missing."""
     transformers_logging.disable_progress_bar()
     folder = PHANTOM_MODEL_DIR if model == PHANTOM_MODEL else Path(model)
     source = str(folder) if folder.is_dir() else model
@@ -58,7 +60,7 @@ def load_reader(model: str, adapter: Path | None) -> Reader:
         processor,
         model_version=version,
         is_phantom=card.is_phantom,
-        gate=FeatureGate.load(folder) if card.is_phantom or (folder / FeatureGate.FILE).exists() else None,
+        gate=FeatureGate.load(folder) if gated and (card.is_phantom or FeatureGate.is_in(folder)) else None,
         knows_triage=card.knows_triage,
     )
 

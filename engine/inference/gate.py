@@ -18,9 +18,14 @@ from engine.errors import ModelUnavailable
 from engine.findings.answers import View
 
 
+def pooled(tokens: torch.Tensor) -> torch.Tensor:
+    """The gate's features: (n, image tokens, hidden) to (n, hidden), on the CPU."""
+    return tokens.float().mean(1).cpu()
+
+
 @dataclass(frozen=True)
 class Neighbourhood:
-    """One view's training features. `whitening` is lower triangular; distance = |whitening (x - mean)|."""
+    """One view's training features. `whitening` is upper triangular; distance = |whitening (x - mean)|."""
 
     mean: torch.Tensor  # (features,)
     whitening: torch.Tensor  # (features, features)
@@ -42,10 +47,14 @@ class FeatureGate:
         place = self.views[view]
         return place.distance(features) / place.threshold
 
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        return (folder / cls.FILE).is_file()
+
     def save(self, folder: Path) -> None:
         tensors, thresholds = {}, {}
         for view, place in self.views.items():
-            rows, cols = torch.tril_indices(*place.whitening.shape)
+            rows, cols = torch.triu_indices(*place.whitening.shape)
             tensors[f"{view}.mean"] = place.mean.float()
             tensors[f"{view}.whitening"] = place.whitening[rows, cols].half()
             thresholds[view.value] = repr(place.threshold)
@@ -54,14 +63,14 @@ class FeatureGate:
     @classmethod
     def load(cls, folder: Path) -> FeatureGate:
         """Raises ModelUnavailable where the gate is missing: a model that cannot abstain must not read."""
-        if not (folder / cls.FILE).is_file():
+        if not cls.is_in(folder):
             raise ModelUnavailable(f"{folder} has no {cls.FILE}: run python -m training.phantom_gate --model {folder}")
         views = {}
         with safe_open(folder / cls.FILE, framework="pt") as file:
             for name, threshold in file.metadata().items():
                 mean, packed = file.get_tensor(f"{name}.mean"), file.get_tensor(f"{name}.whitening").float()
                 whitening = torch.zeros(len(mean), len(mean))
-                rows, cols = torch.tril_indices(len(mean), len(mean))
+                rows, cols = torch.triu_indices(len(mean), len(mean))
                 whitening[rows, cols] = packed
                 views[View(name)] = Neighbourhood(mean, whitening, float(threshold))
         return cls(views)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from engine.findings.answers import ALLOWED, TASK_OF_VIEW, Answer, Fracture, Plus, Stage, Task, View, Zone
 from engine.inference.answer_tree import AnswerTree, probabilities
-from engine.inference.gate import FeatureGate
+from engine.inference.gate import FeatureGate, pooled
 from engine.inference.prompts import TRIAGE, prompt_ids
 from engine.inference.read import Read, ReadContext
 
@@ -98,7 +98,7 @@ class Reader:
             else None
             for context in contexts
         ]
-        excess = self.gate.excess(view, tokens.float().mean(1).cpu()).tolist() if self.gate else [0.0] * len(tokens)
+        excess = self.gate.excess(view, pooled(tokens)).tolist() if self.gate else [0.0] * len(tokens)
         seen = [p.index(max(p)) for p in self._views(tokens).tolist()] if self.knows_triage else []
         for i, distance in enumerate(excess):
             if reasons[i] is None and seen and list(View)[seen[i]] is not view:
@@ -120,8 +120,7 @@ class Reader:
 
     def _view_of(self, tokens: torch.Tensor, p: torch.Tensor) -> tuple[View, dict[str, float]]:
         view = list(View)[int(p.argmax())]
-        pooled = tokens.float().mean(0, keepdim=True).cpu()
-        if view is not View.OTHER and self.gate and self.gate.excess(view, pooled).item() > 1:
+        if view is not View.OTHER and self.gate and self.gate.excess(view, pooled(tokens[None])).item() > 1:
             view = View.OTHER
         return view, {v.value: float(q) for v, q in zip(View, p, strict=True)}
 

@@ -1,0 +1,85 @@
+"""Fits the phantom model's gate: which images are enough like its training phantoms to be read.
+
+    python -m training.phantom_gate --model engine/phantoms/model      (about ten minutes on two cores)
+
+For each view: mean and covariance (Ledoit-Wolf) of the pooled image tokens of training phantoms, and as threshold the
+quantile of validation phantoms' distances that leaves `abstain_share` of them unread. Features come from the 4-bit
+model, as a read's do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.covariance import LedoitWolf
+from tqdm import tqdm
+from transformers import HfArgumentParser
+
+from engine.findings.answers import View
+from engine.imaging.display import display_pixels
+from engine.imaging.preprocess import model_image
+from engine.inference.checkpoint import load_reader
+from engine.inference.gate import FeatureGate, Neighbourhood, pooled
+from engine.inference.reader import Reader
+from engine.phantoms import seeds
+from engine.phantoms.write import DRAW
+
+CHUNK = 16
+NOT_YET_SEEN = 500_000_000  # training seeds far from those a run reaches: features of images the weights do not know
+
+
+@dataclass(frozen=True)
+class PhantomGateConfig:
+    model: Path = field(metadata={"help": "the model folder; gate.safetensors is written into it"})
+    training_count: int = field(default=1500, metadata={"help": "phantoms a view for mean and covariance"})
+    validation_count: int = field(default=800, metadata={"help": "phantoms a view for the threshold"})
+    abstain_share: float = field(default=0.01, metadata={"help": "of validation phantoms left unread by the gate"})
+
+
+def main(config: PhantomGateConfig) -> None:
+    reader = load_reader(str(config.model), None, gated=False)
+    views = {}
+    for view in DRAW:
+        training = features(reader, view, seeds.TRAINING + NOT_YET_SEEN, config.training_count)
+        validation = features(reader, view, seeds.VALIDATION + 100_000, config.validation_count)
+        views[view] = neighbourhood(training, validation, config.abstain_share)
+        print(f"{view}: threshold {views[view].threshold:.2f} on {len(validation)} validation phantoms", flush=True)
+    FeatureGate(views).save(config.model)
+
+
+def neighbourhood(training: np.ndarray, validation: np.ndarray, abstain_share: float) -> Neighbourhood:
+    """`training`, `validation`: (n, features)."""
+    covariance = LedoitWolf().fit(training)
+    whitening = np.linalg.cholesky(covariance.precision_).T  # upper triangular; whitening' whitening = precision
+    place = Neighbourhood(
+        torch.from_numpy(covariance.location_).float(), torch.from_numpy(whitening).float(), threshold=1.0
+    )
+    distances = place.distance(torch.from_numpy(validation)).numpy()
+    return Neighbourhood(place.mean, place.whitening, float(np.quantile(distances, 1 - abstain_share)))
+
+
+def features(reader: Reader, view: View, first_seed: int, count: int) -> np.ndarray:
+    """(count, features): mean image token of each phantom."""
+    chunks = [(view.value, start, min(CHUNK, first_seed + count - start)) for start in
+              range(first_seed, first_seed + count, CHUNK)]  # fmt: skip
+    found = []
+    with get_context("spawn").Pool(2) as pool, torch.inference_mode():
+        for images in tqdm(pool.imap(_draw, chunks), total=len(chunks), desc=view.value):
+            found.append(pooled(reader.image_tokens(images)).numpy())
+    return np.concatenate(found)
+
+
+def _draw(job: tuple[str, int, int]) -> list:
+    view, first, count = job
+    films = [
+        DRAW[View(view)](seed, film_scale=2.0 if seed % 8 == 0 else 1.0).film() for seed in range(first, first + count)
+    ]
+    return [model_image(display_pixels(film)) for film in films]
+
+
+if __name__ == "__main__":
+    (config,) = HfArgumentParser(PhantomGateConfig).parse_args_into_dataclasses(look_for_args_file=False)
+    main(config)
