@@ -151,10 +151,13 @@ def read(arguments: argparse.Namespace) -> None:
     from engine.imaging.load import load_film
     from engine.imaging.preprocess import model_image
     from engine.inference.read import ReadContext
+    from engine.services.ingest import age_at_acquisition
 
     film = load_film(arguments.file)
-    sex = arguments.sex or film.tags.patient_sex
-    context = ReadContext(sex=sex, age_months=arguments.age_months)
+    tags, age_months = film.tags, arguments.age_months
+    if age_months is None and tags.patient_birth_date and tags.acquired_on:
+        age_months = age_at_acquisition(tags.patient_birth_date, tags.acquired_on)
+    context = ReadContext(sex=arguments.sex or tags.patient_sex, age_months=age_months)
     reader = _reader_in_use()
     (read,) = reader.read([model_image(display_pixels(film))], Task(arguments.task), [context])
     text = f"no read: {read.reason}" if read.abstained else json.dumps(read.answer)
@@ -288,7 +291,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--task", choices=TASKS, action="append", help="may be given more than once; all tasks otherwise")
     sub.add_argument("--count", type=_positive, default=600, help="fresh phantoms a task")
     sub.add_argument("--site", default="A", help="whose phantoms")
-    sub.add_argument("--data_dir", type=Path, help="a pedirad-custom folder instead of phantoms")
+    sub.add_argument("--data_dir", type=_existing, help="a pedirad-custom folder instead of phantoms")
     sub.add_argument("--split", choices=("train", "val", "test"), default="test")
 
     sub = command("export", export, "reviewed cases as training annotations (pedirad-custom)")

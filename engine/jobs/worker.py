@@ -36,6 +36,12 @@ SILENT_AFTER_S = 60.0  # a worker without a heartbeat for this long has lost its
 MODEL_RETRY_S = 60.0
 FINISH_WITHIN_S = 8
 
+# What a heartbeat says, as people read it on the pages.
+LOADING = "The worker is loading the model."
+READY = "The worker is ready."
+NO_MODEL = "The worker has no model: "
+STOPPED = "The worker has stopped."
+
 ACTOR = service_actor("worker")
 
 
@@ -55,7 +61,7 @@ class Worker:
         self.load_reader = load_reader
         self.silent_after_s = silent_after_s
         self.model_version: str | None = None
-        self.detail = "loading the model"
+        self.detail = LOADING
         self.stopping = threading.Event()
 
     def run(self) -> None:
@@ -66,14 +72,14 @@ class Worker:
             return
         read_pending.register(self.database_url, reader)
         queue.launch(self.jobs_url, self.name)
-        self.model_version, self.detail = reader.model_version, "ready"
+        self.model_version, self.detail = reader.model_version, READY
         self._beat()
         log.info("worker %s is ready with model %s", self.name, self.model_version)
         try:
             self._work()
         finally:
             queue.stop(wait_s=FINISH_WITHIN_S)
-            self.detail = "stopped"
+            self.detail = STOPPED
             self._beat()
 
     def _work(self) -> None:
@@ -94,7 +100,7 @@ class Worker:
             try:
                 return self.load_reader()
             except ModelUnavailable as missing:
-                self.detail = f"no model: {missing}"
+                self.detail = f"{NO_MODEL}{missing}"
                 log.error("%s", missing)
                 self._beat()
                 self.stopping.wait(MODEL_RETRY_S)

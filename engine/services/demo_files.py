@@ -128,6 +128,7 @@ def _tag(examination: Examination, number: int) -> None:
         dataset.PatientName = f"Phantom^{NAMES[child.number % len(NAMES)]}"
         dataset.PatientSex = child.sex
         dataset.PatientBirthDate = child.birth_date.strftime("%Y%m%d")
+        dataset.InstitutionName = f"Site {file.site}"
         dataset.StudyDate = dataset.AcquisitionDate = dataset.ContentDate = day
         dataset.AccessionNumber = f"DEMO{number:05}"
         dataset.StudyInstanceUID = generate_uid(entropy_srcs=["demo study", str(number)])

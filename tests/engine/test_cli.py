@@ -37,7 +37,8 @@ class FixedReader:
     def read(self, images, task, contexts):
         self.contexts = contexts
         answer = {"task": "fracture", "fracture": "buckle"}
-        return [Read(str(task), answer, {"buckle": 1.0}, None, None, False, None, self.model_version, 3.21)]
+        scored = Read(str(task), answer, {"buckle": 1.0}, None, None, False, None, self.model_version, 3.21)
+        return [scored for _ in images]
 
 
 def test_help_answers_without_loading_anything_large():
@@ -100,6 +101,28 @@ def test_read_prints_the_read_as_scripts_rely_on_it(png, capsys, monkeypatch):
     assert read["milliseconds"] == 3.2
     assert (reader.contexts[0].sex, reader.contexts[0].age_months) == ("F", 97.5)
     assert "not for diagnostic use" in captured.err
+
+
+def test_evaluate_prints_figures_with_intervals(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "_reader_in_use", FixedReader)
+    assert cli.main(["evaluate", "--task", "fracture", "--count", "12", "--json"]) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert result["fracture"]["n"] == 12
+    assert {"value", "low", "high"} <= result["fracture"]["macro_f1"].keys()
+    assert result["model_version"] == "fixed 1"
+    assert "bone_age" not in result
+    assert "say nothing about real children" in captured.err
+
+
+def test_read_takes_sex_and_age_from_the_file_where_they_are_not_given(tmp_path, monkeypatch):
+    cli.main(["phantom", str(tmp_path), "--task", "wrist", "--count", "1"])
+    (film,) = tmp_path.glob("*.dcm")
+    reader = FixedReader()
+    monkeypatch.setattr(cli, "_reader_in_use", lambda: reader)
+    assert cli.main(["read", str(film), "--task", "fracture"]) == 0
+    assert reader.contexts[0].sex in ("M", "F")
+    assert 12 < reader.contexts[0].age_months < 228
 
 
 def test_a_model_that_is_not_there_ends_in_an_explanation(png, capsys, monkeypatch):

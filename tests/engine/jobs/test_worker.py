@@ -5,7 +5,7 @@ import signal
 
 from db.session import session_scope
 from engine.jobs import queue
-from engine.jobs.worker import claim_name
+from engine.jobs.worker import NO_MODEL, READY, claim_name
 from engine.services import worklist
 from engine.services.accounts import demo_reader
 from engine.settings import settings
@@ -54,7 +54,7 @@ def test_another_worker_takes_over_from_one_that_stays_dead(waiting, start_worke
 def test_two_workers_share_the_work_and_read_nothing_twice(waiting, start_worker, database_url):
     for name in ("w1", "w2"):
         start_worker(name, FAKE_READ_S="0.5")
-    waiting.until(lambda: [worker.detail for worker in workers(database_url)] == ["ready", "ready"])
+    waiting.until(lambda: [worker.detail for worker in workers(database_url)] == [READY, READY])
     ids = waiting.add(40)
     waiting.until(waiting.all_done)
     assert waiting.reads_by_image() == dict.fromkeys(ids, 1)
@@ -92,7 +92,7 @@ def test_an_image_that_kills_its_worker_every_time_is_given_up(waiting, start_wo
 def test_without_a_model_the_worker_says_what_is_missing_and_keeps_the_queue(waiting, start_worker, database_url):
     (image_id,) = waiting.add(1)
     worker = start_worker(FAKE_NO_MODEL="1")
-    waiting.until(lambda: workers(database_url) and "no model" in (workers(database_url)[0].detail or ""))
+    waiting.until(lambda: workers(database_url) and (workers(database_url)[0].detail or "").startswith(NO_MODEL))
     assert "the licence has not been accepted" in workers(database_url)[0].detail
     assert workers(database_url)[0].alive
     worker.terminate()
