@@ -36,7 +36,7 @@ class PhantomGateConfig:
     model: Path = field(metadata={"help": "the model folder; gate.safetensors is written into it"})
     training_count: int = field(default=1500, metadata={"help": "phantoms a view for mean and covariance"})
     validation_count: int = field(default=800, metadata={"help": "phantoms a view for the threshold"})
-    abstain_share: float = field(default=0.01, metadata={"help": "of validation phantoms left unread by the gate"})
+    abstain_share: float = field(default=0.005, metadata={"help": "of validation phantoms left unread by the gate"})
 
 
 def main(config: PhantomGateConfig) -> None:

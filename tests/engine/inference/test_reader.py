@@ -1,0 +1,126 @@
+"""Reads by the shipped model, in 4 bits, as the worker makes them."""
+
+import bitsandbytes as bnb
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+from transformers import Gemma3ForConditionalGeneration
+
+from engine.errors import ModelUnavailable
+from engine.findings.answers import MAX_BONE_AGE_MONTHS, Task, View, check_answer
+from engine.inference.checkpoint import load_reader
+from engine.inference.read import ReadContext
+from engine.phantoms import seeds
+from engine.phantoms.fundus import fundus
+from engine.phantoms.hand import hand
+from engine.phantoms.other import other
+from engine.phantoms.wrist import wrist
+from engine.settings import PHANTOM_MODEL_DIR
+from tests.engine.inference.pictures import picture
+
+DRAW = {Task.BONE_AGE: hand, Task.ROP: fundus, Task.FRACTURE: wrist}
+FIRST = seeds.VALIDATION + 900_000
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return load_reader("phantom", None)
+
+
+def contexts(phantoms) -> list[ReadContext]:
+    return [ReadContext(p.sex, p.age_months) for p in phantoms]
+
+
+def test_the_model_is_in_four_bits(reader):
+    quantised = [m for m in reader.network.modules() if isinstance(m, bnb.nn.Linear4bit)]
+    assert len(quantised) > 70
+    assert all(m.weight.quant_type == "nf4" and m.weight.quant_state.nested for m in quantised)
+    assert not isinstance(reader.network.lm_head, bnb.nn.Linear4bit)
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_reads_are_near_the_truth_and_complete(reader, task):
+    phantoms = [DRAW[task](FIRST + i) for i in range(12)]
+    reads = reader.read([picture(p) for p in phantoms], task, contexts(phantoms))
+    assert sum(r.abstained for r in reads) <= 2
+    right = 0
+    for phantom, read in zip(phantoms, reads, strict=True):
+        if read.abstained:
+            continue
+        check_answer(read.answer)
+        groups = read.probabilities.values() if task is Task.ROP else [read.probabilities]
+        assert all(sum(g.values()) == pytest.approx(1, abs=1e-6) for g in groups)
+        if task is Task.BONE_AGE:
+            assert len(read.probabilities) == MAX_BONE_AGE_MONTHS + 1
+            low, high = read.interval_months
+            assert low <= read.median_months <= high
+            assert read.answer["bone_age_months"] == read.median_months
+            right += abs(read.median_months - phantom.answer["bone_age_months"]) <= 8
+        else:
+            right += read.answer == phantom.answer
+    assert right >= 8
+
+
+def test_a_batch_reads_as_each_image_alone(reader):
+    phantoms = [wrist(FIRST + 50 + i) for i in range(3)]
+    pictures, known = [picture(p) for p in phantoms], [ReadContext(), ReadContext("F"), ReadContext("M", 99)]
+    together = reader.read(pictures, Task.FRACTURE, known)
+    for image, context, read in zip(pictures, known, together, strict=True):
+        (alone,) = reader.read([image], Task.FRACTURE, [context])
+        assert alone.probabilities == pytest.approx(read.probabilities, abs=1e-4)
+
+
+def test_bone_age_without_a_sex_is_no_read(reader):
+    (read,) = reader.read([picture(hand(FIRST))], Task.BONE_AGE, [ReadContext()])
+    assert read.abstained and read.answer is None and "sex" in read.reason
+    assert read.probabilities == {} and read.median_months is None and read.interval_months is None
+
+
+def test_the_wrong_view_and_noise_are_no_reads(reader):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8))
+    for image in (picture(fundus(FIRST)), noise, Image.new("RGB", (300, 300))):
+        (read,) = reader.read([image], Task.BONE_AGE, [ReadContext("F")])
+        assert read.abstained and read.answer is None
+
+
+def test_triage_tells_the_views_apart(reader):
+    pictures = [picture(draw(FIRST + i)) for draw in (hand, fundus, wrist) for i in range(4)]
+    views = [view for view, _ in reader.triage(pictures)]
+    expected = [v for v in (View.HAND, View.FUNDUS, View.WRIST) for _ in range(4)]
+    assert sum(a == b for a, b in zip(views, expected, strict=True)) >= 11
+    strange = [view for view, _ in reader.triage([Image.fromarray(other(seeds.VALIDATION + i)) for i in range(12)])]
+    assert strange.count(View.OTHER) >= 11
+
+
+def test_an_adapter_changes_the_read_and_the_version(reader, tmp_path):
+    network = Gemma3ForConditionalGeneration.from_pretrained(PHANTOM_MODEL_DIR, dtype=torch.float32)
+    adapted = get_peft_model(network, LoraConfig(r=4, target_modules=r".*language_model.*\.(q_proj|down_proj)"))
+    torch.manual_seed(0)
+    for name, p in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(p, std=0.05)
+    adapted.save_pretrained(tmp_path / "lora")
+    with_adapter = load_reader("phantom", tmp_path / "lora")
+    assert with_adapter.model_version != reader.model_version
+    image, context = picture(hand(FIRST + 3)), ReadContext("M")
+    (base,), (changed,) = (r.read([image], Task.BONE_AGE, [context]) for r in (reader, with_adapter))
+    assert not base.abstained
+    assert base.probabilities != changed.probabilities
+
+
+def test_what_is_missing_is_said(tmp_path):
+    with pytest.raises(ModelUnavailable, match="no adapter_config.json"):
+        load_reader("phantom", tmp_path)
+    with pytest.raises(ModelUnavailable, match="no model folder"):
+        load_reader(str(tmp_path / "absent" / "model"), None)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelUnavailable, match="cannot be loaded"):
+        load_reader(str(tmp_path), None)
+
+
+def test_medgemma_without_access_ends_in_an_explanation(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelUnavailable, match="Health AI Developer Foundations"):
+        load_reader("google/medgemma-4b-it", None)
