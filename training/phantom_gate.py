@@ -52,7 +52,7 @@ def main(config: PhantomGateConfig) -> None:
 
 def neighbourhood(training: np.ndarray, validation: np.ndarray, abstain_share: float) -> Neighbourhood:
     """`training`, `validation`: (n, features)."""
-    covariance = LedoitWolf().fit(training)
+    covariance = LedoitWolf().fit(training.astype(np.float64))
     whitening = np.linalg.cholesky(covariance.precision_).T  # upper triangular; whitening' whitening = precision
     place = Neighbourhood(
         torch.from_numpy(covariance.location_).float(), torch.from_numpy(whitening).float(), threshold=1.0
