@@ -196,10 +196,13 @@ def answer_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: i
         comment, details = remarks(image)
     primary = what_enter_does(image, answer)
     blocked = answer is None or bool(image.missing_facts)
-    keys = {name: f"{name}_{image.image_id}" for name in ("confirm", "reject", "undo")}
     with st.container(key="primary"):
         decided = st.button(
-            f"{primary.label} `Enter`", key=keys["confirm"], type="primary", width="stretch", disabled=blocked
+            f"{primary.label} `Enter`",
+            key=f"confirm_{image.image_id}",
+            type="primary",
+            width="stretch",
+            disabled=blocked,
         )
     if decided:
         if primary.verdict is None:
@@ -214,16 +217,14 @@ def answer_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: i
         record(study, image, sitting, decision, next_id)
     with st.container(horizontal=True, gap="xsmall", wrap=False, key="other_decisions"):
         st.button("Correct `C`", key="correct", width="stretch", disabled=study.task is None)
-        st.button("Reject `X`", key=keys["reject"], width="stretch", on_click=sitting.reject)
-        if st.button("Undo `U`", key=keys["undo"], width="stretch", disabled=not can_undo(image)):
+        st.button("Reject `X`", key="reject", width="stretch", on_click=sitting.reject)
+        if st.button("Undo `U`", key="undo", width="stretch", disabled=not can_undo(image)):
             undo(study, image)
     hotkeys.bind(
-        press={"Enter": keys["confirm"], "X": keys["reject"], "U": keys["undo"]} | STEPS,
+        press={"Enter": "confirm_*", "X": "reject", "U": "undo"} | STEPS,
         focus={"C": "answer"},
         doors={"correct": "answer"},
         submit_from="decision_fields",
-        film=image.image_id,
-        decide=("Enter",),
     )
 
 
@@ -282,16 +283,17 @@ def reject_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: i
     with st.container(key="reasons"):
         columns = st.columns(2, gap="xsmall")
     for number, reason in enumerate(RejectReason, start=1):
-        key = f"reject_{reason.value}_{image.image_id}"
-        press[str(number)] = key
+        press[str(number)] = f"reject_{reason.value}_*"
         needs_comment = reason is RejectReason.OTHER and not comment
         label = f"{words.REJECT_REASON[reason]} `{number}`"
-        if columns[(number - 1) % 2].button(label, key=key, width="stretch", disabled=needs_comment):
+        if columns[(number - 1) % 2].button(
+            label, key=f"reject_{reason.value}_{image.image_id}", width="stretch", disabled=needs_comment
+        ):
             chosen = reason
     st.button(
         "Do not reject `Esc`", key="cancel_reject", type="tertiary", width="stretch", on_click=sitting.do_not_reject
     )
-    hotkeys.bind(press=press | STEPS, film=image.image_id, decide=tuple(press.keys() - {"Escape"}))
+    hotkeys.bind(press=press | STEPS)
     if chosen is not None:
         decision = Decision(
             verdict=Verdict.REJECTED,

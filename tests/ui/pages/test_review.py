@@ -24,7 +24,9 @@ def press(at: AppTest, button: str) -> AppTest:
 
 
 def the(at: AppTest, button: str) -> Button:
-    """Buttons that decide have the image in their key."""
+    """Buttons that record a decision have the image in their key."""
+    if button in ("reject", "undo"):
+        return at.button(key=button)
     return at.button(key=f"{button}_{at.session_state['sitting'].image_id}")
 
 

@@ -14,22 +14,13 @@ def bind(
     focus: dict[str, str] | None = None,
     doors: dict[str, str] | None = None,
     submit_from: str = "",
-    film: int | None = None,
-    decide: tuple[str, ...] = (),
 ) -> None:
     """`press`: key -> container whose button it presses; `focus`: key -> container whose first field it enters;
-    `doors`: button -> container whose first field a click on it enters.
+    `doors`: button -> container whose first field a click on it enters; `submit_from`: Enter in its fields commits
+    the field first. A * in a name stands for the image that the viewer shows; before it is drawn the key is dead.
 
-    `submit_from`: Enter in its fields commits the field first. `decide`: keys that wait until the viewer shows the
-    image `film`. Keys are as in KeyboardEvent.key, letters in upper case. Call it once a page."""
+    Keys are as in KeyboardEvent.key, letters in upper case. Call it once a page."""
     _hotkeys(
         key="hotkeys",
-        data={
-            "press": press,
-            "focus": focus or {},
-            "doors": doors or {},
-            "submit_from": submit_from,
-            "film": film,
-            "decide": list(decide),
-        },
+        data={"press": press, "focus": focus or {}, "doors": doors or {}, "submit_from": submit_from},
     )

@@ -1,14 +1,20 @@
 /* The page's keys: each one presses the button, or goes into the field, of a keyed Streamlit container.
  *
  * Streamlit's own button shortcuts know neither C nor R, and stay silent while a field has the focus; reading case
- * after case needs both. data = {press: {key: container}, focus: {key: container}, doors: {container: container},
- * submit_from: container, film: image id, decide: [key]}: Enter in a field of `submit_from` first commits what was typed there, then does what Enter
- * does elsewhere; a click on a door's button goes into the field without asking the server. With `film` (an image id),
- * the keys in `decide` wait until the viewer shows that image: a key pressed twice must not decide the next case. */
+ * after case needs both. data = {press: {key: name}, focus: {key: name}, doors: {name: name}, submit_from: name}, where
+ * a name is a container's. Enter in a field of `submit_from` first commits what was typed there, then does what Enter
+ * does elsewhere; a click on a door's button goes into the field without asking the server.
+ *
+ * A * in a name stands for the image that the viewer shows. While none is drawn such a key does nothing, so that a key
+ * pressed twice never decides a case that nobody has seen. */
 
 const bindings = new WeakMap();
 
-const inContainer = (name, what) => document.querySelector(`.st-key-${name} :is(${what})`);
+function inContainer(name, what) {
+  const image = document.documentElement.dataset.filmReady;
+  if (name.includes("*") && !image) return null;
+  return document.querySelector(`.st-key-${name.replace("*", image)} :is(${what})`);
+}
 
 function isTyping(target) {
   return target.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(target.tagName);
@@ -23,16 +29,11 @@ function onKey(event, data) {
     if (key !== "Enter" || target.tagName === "TEXTAREA" || !target.closest?.(`.st-key-${data.submit_from}`)) return;
   }
   if (document.querySelector("[role=dialog], [data-testid=stPopoverBody]")) return; // what is on top has the keys
-  if (data.decide.includes(key) && document.documentElement.dataset.filmReady !== String(data.film)) {
-    event.preventDefault();
-    event.stopPropagation();
-    return;
-  }
   const field = data.focus[key] && inContainer(data.focus[key], "input, button");
   const button = data.press[key] && inContainer(data.press[key], "button:not([disabled])");
   if (!field && !button) return;
   event.preventDefault();
-  event.stopPropagation();
+  event.stopImmediatePropagation();
   if (field) return enter(field);
   if (isTyping(target)) target.blur(); // commits the value, ahead of the click
   button.click();
@@ -48,7 +49,7 @@ function onClick(event, data) {
   const field = door && inContainer(data.doors[door], "input, button");
   if (!field) return;
   event.preventDefault();
-  event.stopPropagation();
+  event.stopImmediatePropagation();
   enter(field);
 }
 

@@ -13,6 +13,8 @@ const KEPT_FILMS = 4;
 const ZOOM_LIMITS = [0.02, 40]; // canvas pixels per film pixel
 const viewers = new WeakMap(); // the element Streamlit gives us -> its Viewer
 
+let inView = null; // the Viewer whose film <html data-film-ready> names
+
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 /* ---------------------------------------------------------------- films, fetched once */
@@ -273,8 +275,15 @@ class Viewer {
   destroy() {
     this.observer.disconnect();
     window.removeEventListener("keydown", this.onKey, true);
-    delete document.documentElement.dataset.filmReady;
+    this.leaveView();
     this.root.remove();
+  }
+
+  /** A viewer that is taken down late must not speak for the one that took its place. */
+  leaveView() {
+    if (inView !== this) return;
+    inView = null;
+    delete document.documentElement.dataset.filmReady;
   }
 
   /* ------------------------------------------------------------ loading */
@@ -333,8 +342,10 @@ class Viewer {
   /** The page sees on <html data-film-ready> which image is in view: nobody decides about a film not yet drawn. */
   setState(state, message) {
     this.root.dataset.state = state;
-    if (state === "ready") document.documentElement.dataset.filmReady = this.data.image;
-    else delete document.documentElement.dataset.filmReady;
+    if (state === "ready") {
+      inView = this;
+      document.documentElement.dataset.filmReady = this.data.image;
+    } else this.leaveView();
     this.message.textContent = message;
     this.stage.setAttribute("aria-busy", String(state === "loading"));
   }
