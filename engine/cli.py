@@ -23,6 +23,9 @@ PHANTOM_TASKS = ("hand", "fundus", "wrist")
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
+    # Read by OpenMP when torch is loaded, here and in what is started from here: threads that spin while they wait
+    # make a read ten times slower as soon as another process wants the core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return arguments.command(arguments) or 0
     except Refused as refused:
