@@ -24,10 +24,10 @@ LINE_WIDTH_PX = {Stage.S1: (1.8, 3.2), Stage.S2: (5.5, 10.0), Stage.S3: (6.0, 11
 LINE_STRENGTH = {Stage.S1: (120, 190), Stage.S2: (150, 215), Stage.S3: (140, 205)}
 CHANNELS_R_G_B = range(3)
 
-# Site B's camera: dimmer, greener, softer, with more flare.
+# Site B's camera: a little dimmer, greener and softer, with more flare.
 CAMERA = {
     "A": {"gain": (0.85, 1.15), "tint": (0.9, 1.1), "blur_px": (0.4, 1.4), "noise_sd": (2, 9), "flare_share": 0.3},
-    "B": {"gain": (0.5, 0.75), "tint": (1.1, 1.35), "blur_px": (1.4, 2.4), "noise_sd": (6, 14), "flare_share": 0.6},
+    "B": {"gain": (0.7, 0.95), "tint": (1.0, 1.2), "blur_px": (0.9, 1.7), "noise_sd": (4, 11), "flare_share": 0.5},
 }
 
 

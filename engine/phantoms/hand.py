@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from engine.findings.answers import View, bone_age_answer
+from engine.findings.answers import MAX_BONE_AGE_MONTHS, View, bone_age_answer
 from engine.phantoms.bones import (
     BoneLayers,
     draw_carpals,
@@ -125,7 +125,8 @@ def hand(
     attenuation += cv2.resize(blur(soft, 2.5 * film_scale), shape[::-1], interpolation=cv2.INTER_LINEAR)
     attenuation += np.float32(rng.uniform(2, 16))
     stored, window = expose(rng, attenuation, where, laterality, film_scale)
+    label = min(round(bone_age * where.local_standard), MAX_BONE_AGE_MONTHS)
     return Phantom(
-        View.HAND, stored, bone_age_answer(bone_age), {"maturity_months": maturity}, seed, site, laterality, sex,
+        View.HAND, stored, bone_age_answer(label), {"maturity_months": maturity}, seed, site, laterality, sex,
         age_months, window, where.monochrome1, spacing_mm=size / px_per_mm,
     )  # fmt: skip

@@ -60,6 +60,8 @@ def wrist(
     ulna_too, ulna_alone = rng.random() < ULNA_TOO_SHARE, rng.random() < ULNA_ALONE_SHARE
     broken = {"radius_distal": not ulna_alone, "ulna_distal": ulna_too or ulna_alone}
     slimness = rng.uniform(0.85, 1.05)
+    extras = np.random.default_rng((5, seed))  # its own, so that a site without extras keeps its films
+    arrested = extras.random() < where.growth_arrest_share
     for name, x, width, shaft, top, height in FOREARM:
         bone = _ForearmBone(rng, width * slimness, shaft * slimness, top)
         level = top - above_plate_mm * (1 if name == "radius_distal" else 0.9)
@@ -73,6 +75,8 @@ def wrist(
         if broken[name] and finding is Fracture.DISTAL_RADIUS:
             bone.break_across(rng, level, strength, displaced=not subtle)
         bone.draw(layers, to_px)
+        if arrested:
+            bone.draw_growth_arrest_lines(extras, layers, to_px, top)
         if broken[name] and finding is Fracture.BUCKLE:
             bone.draw_buckle_band(layers, to_px, level, strength)
         if broken[name] and finding is Fracture.DISTAL_RADIUS:
@@ -149,6 +153,14 @@ class _ForearmBone:
             fill(layers.shafts, to_px(outline(y, left - shift, right + shift)), layers.cortex)
             share = self.marrow_share[part]
             fill(layers.shafts, to_px(outline(y, left * share - shift, right * share + shift)), layers.marrow)
+
+    def draw_growth_arrest_lines(self, rng: np.random.Generator, layers: BoneLayers, to_px, top: float) -> None:
+        """One to three thin dense lines across the metaphysis, the memory of an illness; no fracture."""
+        for level in top - rng.uniform(5, 30, int(rng.integers(1, 4))):
+            near = np.abs(self.y - level) < 0.9
+            if near.sum() > 1:
+                line = outline(self.y[near], self.left[near] * 0.93, self.right[near] * 0.93)
+                fill(layers.overlays, to_px(line), rng.uniform(18, 36))
 
     def draw_buckle_band(self, layers: BoneLayers, to_px, level: float, strength: float) -> None:
         """The compressed trabeculae: a faint dense band."""
