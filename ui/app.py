@@ -27,7 +27,7 @@ page = st.navigation(
 )
 
 with st.container(key="whoami"):
-    st.html('<span class="tag">Demo data · not for diagnostic use</span>')
+    st.html('<span class="tag">Demo · not for diagnostic use</span>')
     with st.popover(state.current_user().display_name, type="tertiary"):
         st.radio(
             "Work as",

@@ -157,12 +157,12 @@ def footer(total: int, chosen: int) -> None:
         st.html(f'<span class="quiet">{first} to {min(total, chosen * PAGE_SIZE)} of {total:,}</span>')
         st.space("stretch")
         if pages > 1:
-            st.pagination(pages, key=state.worklist_page_key())
+            st.pagination(pages, key=state.worklist_page_key(), width=340)
 
 
 def line(row: WorklistRow) -> Line:
     exam = words.BODY_PART.get(row.task, "Not known yet")
-    sides = " and ".join(words.SIDE[side] for side in row.lateralities)
+    sides = "both" if len(row.lateralities) > 1 else "".join(words.SIDE[side] for side in row.lateralities)
     child = words.CHILD.get(row.sex)
     urgency = {"text": ""}
     if row.urgency is not Level.NONE:

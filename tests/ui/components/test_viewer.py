@@ -239,6 +239,24 @@ def test_panning_by_shift_drag_and_by_arrows_in_the_focused_film(show: Show) -> 
     assert attribute(page, "origin") == f"{left + 90:g} {top + 40:g}"
 
 
+def test_two_fingers_zoom_and_move_the_film(show: Show) -> None:
+    page = ready(show(Film(film_pixels(), "dicom", (KINDS[0],))))
+    zoom, window = float(attribute(page, "zoom")), attribute(page, "window")
+    touch = page.context.new_cdp_session(page)
+
+    def fingers(kind: str, *points: tuple[int, int]) -> None:
+        touches = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+
+    fingers("touchStart", (400, 300), (500, 300))
+    for spread in range(10, 110, 10):
+        fingers("touchMove", (400 - spread // 2, 300), (500 + spread // 2, 300))
+    fingers("touchEnd")
+    drawn(page)
+    assert float(attribute(page, "zoom")) == pytest.approx(2 * zoom, rel=0.05)
+    assert attribute(page, "window") == window
+
+
 def test_a_reduced_film_is_averaged_not_sampled(show: Show) -> None:
     """A fine checkerboard turns grey when it is reduced; sampling would leave black, white or stripes."""
     board = (np.indices((2400, 2000)).sum(axis=0) % 2 * 4000).astype(np.uint16)

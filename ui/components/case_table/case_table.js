@@ -17,7 +17,7 @@ function cellOf(cell) {
   if (typeof cell === "string") return make("span", { textContent: cell });
   const parts = make("span", { className: cell.tone ? `tone ${cell.tone}` : "", textContent: cell.text });
   if (!cell.note) return parts;
-  return make("span", {}, parts, make("span", { className: "note", textContent: cell.note, title: cell.note }));
+  return make("span", {}, parts, " ", make("span", { className: "note", textContent: cell.note }));
 }
 
 class CaseTable {
@@ -55,7 +55,8 @@ class CaseTable {
       line.dataset.study = row.id;
       if (row.done) line.className = "done";
       for (const column of data.columns) {
-        line.append(make("td", { className: column.align || "" }, cellOf(row.cells[column.name])));
+        const cell = cellOf(row.cells[column.name]);
+        line.append(make("td", { className: column.align || "", title: cell.textContent }, cell));
       }
       line.onclick = () => report("open", row.id);
       return line;
