@@ -125,7 +125,7 @@ def upload(page: Page, address: str, films: list[Path]) -> None:
     with urllib.request.urlopen(f"{address}/_stcore/health") as answer:
         assert answer.status == 200
     page.goto(f"{address}/upload")
-    expect(page.get_by_text("Demo data")).to_be_visible()
+    expect(page.get_by_text("Demo · not for diagnostic use")).to_be_visible()
     page.locator("input[type=file]").set_input_files([str(film) for film in films])
     page.get_by_role("button", name="Add 2 files").click()
     expect(page.locator("tr[data-study]")).to_have_count(2)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sqlalchemy.orm import Session
 from streamlit.testing.v1 import AppTest
 
@@ -21,6 +21,9 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
 ]
 APP = Path(__file__).parents[2] / "ui" / "app.py"
+
+PATIENCE_MS = 30_000  # of every expectation: a machine that runs other tests besides may be slow
+expect.set_options(timeout=PATIENCE_MS)
 
 OpenPage = Callable[..., AppTest]
 

@@ -99,14 +99,14 @@ def test_a_reader_goes_from_the_list_through_cases_by_keyboard(
     # a link to a case, opened first, has the whole frame
     page.goto(f"{server}/review?study={second.study_id}")
     film = page.locator(".viewer")
-    expect(film).to_have_attribute("data-state", "ready", timeout=20_000)
+    expect(film).to_have_attribute("data-state", "ready")
     expect(page.get_by_role("link", name="Worklist")).to_be_visible()
 
     page.goto(server)
     row = page.locator(f"tr[data-study='{first.study_id}']")
     expect(row).to_be_visible(timeout=20_000)
     row.click()
-    expect(film).to_have_attribute("data-image", str(first.image_id), timeout=20_000)
+    expect(film).to_have_attribute("data-image", str(first.image_id))
     expect(film).to_have_attribute("data-state", "ready")
     assert f"study={first.study_id}" in page.url
 
@@ -125,14 +125,14 @@ def test_a_reader_goes_from_the_list_through_cases_by_keyboard(
     page.keyboard.press("Tab")
     page.get_by_label("Months").fill("4")
     page.keyboard.press("Enter")
-    expect(film).to_have_attribute("data-image", str(second.image_id), timeout=20_000)
+    expect(film).to_have_attribute("data-image", str(second.image_id))
     image = review.load_study(session, demo_reader(), first.study_id).images[0]
     assert image.decision.answer == {"task": "bone_age", "bone_age_months": 124}
 
     session.rollback()
     expect(confirm_button(page, second.image_id)).to_be_enabled()
     page.keyboard.press("u")
-    expect(film).to_have_attribute("data-image", str(first.image_id), timeout=20_000)
+    expect(film).to_have_attribute("data-image", str(first.image_id))
     expect(page.get_by_text("Demo reader took the decision back")).to_be_visible()
     assert problems == []
 
@@ -144,11 +144,11 @@ def test_enter_pressed_twice_does_not_decide_a_case_nobody_has_seen(
     page.route(f"**/pixels?image={cases[1].image_id}", lambda route: None)  # the next film never arrives
     page.goto(f"{server}/review?study={cases[0].study_id}")
     film = page.locator(".viewer")
-    expect(film).to_have_attribute("data-state", "ready", timeout=20_000)
+    expect(film).to_have_attribute("data-state", "ready")
     expect(confirm_button(page, cases[0].image_id)).to_be_enabled()
     page.keyboard.press("Enter")
     page.keyboard.press("Enter")
-    expect(film).to_have_attribute("data-image", str(cases[1].image_id), timeout=20_000)
+    expect(film).to_have_attribute("data-image", str(cases[1].image_id))
     page.keyboard.press("Enter")
     page.wait_for_timeout(1000)
     decided = [review.load_study(session, demo_reader(), case.study_id).images[0].decision for case in cases]

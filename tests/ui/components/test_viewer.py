@@ -74,9 +74,10 @@ def show(page: Page) -> Show:
             path = route.request.url.removeprefix(HOST)
             if path == "/":
                 route.fulfill(body=HTML, content_type="text/html")
-            elif path in ("/viewer.js", "/viewer.css"):
-                kind = "text/javascript" if path.endswith("js") else "text/css"
-                route.fulfill(body=(viewer.FOLDER / path[1:]).read_text(), content_type=kind)
+            elif path == "/viewer.js":
+                route.fulfill(body=viewer.SCRIPT, content_type="text/javascript")
+            elif path == "/viewer.css":
+                route.fulfill(body=viewer.STYLE, content_type="text/css")
             elif path.startswith("/pixels"):
                 route.fulfill(body=film.pixels.astype(film.pixels.dtype.newbyteorder("<")).tobytes())
             else:

@@ -15,12 +15,10 @@ from engine.imaging.film import Voi
 from engine.services.review import ImageView
 
 FOLDER = Path(__file__).parent
+SCRIPT = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in ("pixels.js", "viewer.js"))
+STYLE = (FOLDER / "viewer.css").read_text(encoding="utf-8")
 
-_viewer = st.components.v2.component(
-    "film_viewer",
-    js=(FOLDER / "viewer.js").read_text(encoding="utf-8"),
-    css=(FOLDER / "viewer.css").read_text(encoding="utf-8"),
-)
+_viewer = st.components.v2.component("film_viewer", js=SCRIPT, css=STYLE)
 
 
 def show(
