@@ -46,11 +46,14 @@ def evaluate_phantoms(
     progress: Callable[[Task, int], None] = lambda task, done: None,
 ) -> dict[str, Any]:
     """`count` phantoms a task from seeds no model was trained or chosen on, each written as DICOM and read back."""
-    jobs = {task: [(VIEW_OF_TASK[task].value, first_seed + i, site) for i in range(count)] for task in tasks}
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        results = {
-            task: _evaluate(reader, task, pool.map(_phantom_case, jobs[task], chunksize=8), progress) for task in tasks
-        }
+
+        def cases(task: Task) -> Iterator[Case]:
+            for start in range(0, count, BATCH):  # by the batch: drawn ahead of the reads they would fill the memory
+                seeds_ = range(first_seed + start, first_seed + min(start + BATCH, count))
+                yield from pool.map(_phantom_case, [(VIEW_OF_TASK[task].value, seed, site) for seed in seeds_])
+
+        results = {task: _evaluate(reader, task, cases(task), progress) for task in tasks}
     return results | {"model_version": reader.model_version, "data": f"phantoms, site {site}", "phantom": True}
 
 
