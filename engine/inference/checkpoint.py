@@ -1,7 +1,7 @@
 """Loading a model in 4 bits: the shipped phantom model, MedGemma from the hub, or a folder; with an adapter or without.
 
 All go the same way: AutoProcessor, NF4 with double quantisation by bitsandbytes (on a CPU too, computing in float32),
-then the PEFT adapter. A folder that is already 4-bit is loaded as it is."""
+then the PEFT adapter. A folder that is already 4-bit is loaded as it is (engine.inference.four_bit)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from transformers import AutoProcessor, BitsAndBytesConfig, Gemma3Config, Gemma3ForConditionalGeneration
+from safetensors import SafetensorError
+from transformers import AutoProcessor, Gemma3Config, Gemma3ForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
 from engine.errors import ModelUnavailable
-from engine.inference import access
+from engine.inference import access, four_bit
 from engine.inference.gate import FeatureGate
 from engine.inference.reader import Reader
 from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR
 
-NF4_BLOCK = 64
 FINGERPRINT_BYTES = 1 << 25  # of each weight file; the phantom model's whole
 
 
@@ -34,8 +35,9 @@ class ReadingCard:
     knows_triage: bool = False  # trained to say which view an image shows
 
 
-def load_reader(model: str, adapter: Path | None, *, gated: bool = True) -> Reader:
-    """`model`: "phantom", a hub name, or a folder. `gated=False` is for fitting the gate itself.
+def load_reader(model: str, adapter: Path | None, *, gated: bool = True, in_four_bits: bool = True) -> Reader:
+    """`model`: "phantom", a hub name, or a folder. `gated=False` is for fitting the gate itself; `in_four_bits=False`
+    keeps the weights' own precision, for merging an adapter and for measuring what 4 bits cost.
 
     Raises ModelUnavailable with everything that is missing."""
     transformers_logging.disable_progress_bar()
@@ -46,13 +48,15 @@ def load_reader(model: str, adapter: Path | None, *, gated: bool = True) -> Read
     try:
         config = Gemma3Config.from_pretrained(source)
         processor = AutoProcessor.from_pretrained(source, backend="pil")
-        network = Gemma3ForConditionalGeneration.from_pretrained(source, config=config, **_precision(config))
-    except (OSError, ValueError, LocalEntryNotFoundError, HfHubHTTPError) as error:
+        if getattr(config, "quantization_config", None) is not None and not folder.is_dir():
+            folder = Path(snapshot_download(model, allow_patterns=["*.safetensors", "*.json"]))
+        network = _network(source, folder, config, in_four_bits)
+    except (OSError, ValueError, KeyError, SafetensorError, LocalEntryNotFoundError, HfHubHTTPError) as error:
         if folder.is_dir():
             raise ModelUnavailable(f"The model in {folder} cannot be loaded: {error}") from error
         raise ModelUnavailable(access.explanation(model, cause=type(error).__name__)) from error
     card = _reading_card(folder, model)
-    version = f"{card.name} ({_fingerprint(folder)})" if folder.is_dir() else card.name
+    version = f"{card.name} ({fingerprint(folder)})" if folder.is_dir() else card.name
     if adapter is not None:
         network, version = _with_adapter(network, adapter, version)
     return Reader(
@@ -65,25 +69,21 @@ def load_reader(model: str, adapter: Path | None, *, gated: bool = True) -> Read
     )
 
 
-def _precision(config: Gemma3Config) -> dict:
-    """Arguments of from_pretrained: NF4 unless the folder is 4-bit already; bf16 beside it where the GPU has it."""
+def _network(source: str, folder: Path, config: Gemma3Config, in_four_bits: bool) -> Gemma3ForConditionalGeneration:
+    """In bf16 where a GPU has it, else in float32. Raises ValueError for a 4-bit folder asked for in full precision."""
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else torch.float32
-    arguments = {"dtype": dtype, "device_map": {"": 0} if on_gpu else None}
+    device_map = {"": 0} if on_gpu else None
     if getattr(config, "quantization_config", None) is not None:
-        return arguments
-    skip = ["lm_head"]
-    if config.vision_config.intermediate_size % NF4_BLOCK:  # SigLIP-So400m's 4304 takes bitsandbytes' slow path
-        skip += ["model.vision_tower", "model.multi_modal_projector"]
-    return arguments | {
-        "quantization_config": BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-            llm_int8_skip_modules=skip,
+        if not in_four_bits:
+            raise ValueError("it holds 4-bit weights, and the full-precision ones are needed")
+        return four_bit.load(folder, config, dtype, device_map)
+    quantised = {"quantization_config": four_bit.nf4_config(config, dtype)} if in_four_bits else {}
+    return four_bit.complete(
+        *Gemma3ForConditionalGeneration.from_pretrained(
+            source, config=config, dtype=dtype, device_map=device_map, output_loading_info=True, **quantised
         )
-    }
+    )
 
 
 def _with_adapter(network, adapter: Path, version: str):
@@ -98,7 +98,7 @@ def _with_adapter(network, adapter: Path, version: str):
         network = PeftModel.from_pretrained(network, adapter)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelUnavailable(f"The adapter {adapter} does not fit this model: {error}") from error
-    return network, f"{version} + {adapter.parent.name or adapter.name} ({_fingerprint(adapter)})"
+    return network, f"{version} + {adapter.parent.name or adapter.name} ({fingerprint(adapter)})"
 
 
 def _reading_card(folder: Path, model: str) -> ReadingCard:
@@ -108,10 +108,10 @@ def _reading_card(folder: Path, model: str) -> ReadingCard:
     return ReadingCard(**json.loads(file.read_text(encoding="utf-8")))
 
 
-def _fingerprint(folder: Path) -> str:
-    """Eight hex digits that change with the weights: names, sizes and beginnings of the safetensors files."""
+def fingerprint(folder: Path, files: str = "*.safetensors") -> str:
+    """Eight hex digits that change with the weights: names, sizes and beginnings of the `files` in `folder`."""
     digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in sorted(folder.glob(files)):
         digest.update(f"{file.name} {file.stat().st_size}".encode())
         with file.open("rb") as weights:
             digest.update(weights.read(FINGERPRINT_BYTES))

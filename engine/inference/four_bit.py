@@ -1,0 +1,149 @@
+"""The deployable 4-bit folder, and every other folder that holds 4-bit weights already.
+
+    model.safetensors   linear layers in NF4, as bitsandbytes stores them; norms, biases and other small tensors
+    int8.safetensors    the embedding, and the vision tower where it stays out of 4 bits: rows of int8, with one
+                        float32 scale a row under the tensor's name + ".row_scale"
+
+bitsandbytes leaves the embedding as it is: 1.34 GB of bf16 in MedGemma-4B, half as much as all its NF4 layers. A row
+of int8 is within 0.4 % of its largest value. The int8 rows are a form of storage: loading multiplies them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from bitsandbytes.nn import Linear4bit
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import BitsAndBytesConfig, Gemma3Config, Gemma3ForConditionalGeneration
+
+INT8_FILE = "int8.safetensors"
+ROW_SCALE = ".row_scale"
+NF4_BLOCK = 64
+NESTED_BLOCK = 256  # double quantisation: this many block scales share one float32
+
+
+def nf4_config(config: Gemma3Config, dtype: torch.dtype) -> BitsAndBytesConfig:
+    """NF4 with double quantisation of every linear layer but the head.
+
+    The vision tower stays out where its inner width is no multiple of the block (SigLIP-So400m's 4304): there
+    bitsandbytes takes its slow path."""
+    skip = ["lm_head"]
+    if config.vision_config.intermediate_size % NF4_BLOCK:
+        skip += ["model.vision_tower", "model.multi_modal_projector"]
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=skip,
+    )
+
+
+def to_int8_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(rows, cols) float to int8 of the same shape and a float32 scale for each row."""
+    scale = weight.float().abs().amax(1) / 127
+    return (weight.float() / scale.clamp_min(1e-30)[:, None]).round().to(torch.int8), scale
+
+
+def from_int8_rows(codes: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return (codes * scale[:, None]).to(dtype)
+
+
+def is_stored_as_int8(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether an unquantised weight of model.safetensors moves to int8.safetensors."""
+    if len(shape) != 2 or not name.endswith(".weight") or name.endswith("position_embedding.weight"):
+        return False
+    return name.endswith("embed_tokens.weight") or name.startswith("vision_tower.")
+
+
+def write(source: Path, folder: Path) -> None:
+    """The weights of `source` (a full-precision model folder) as config.json, model.safetensors and int8.safetensors.
+
+    The largest things in memory are the model in NF4 and its embedding in bf16."""
+    config = Gemma3Config.from_pretrained(source)
+    network = Gemma3ForConditionalGeneration.from_pretrained(
+        source, config=config, dtype=torch.bfloat16, quantization_config=nf4_config(config, torch.bfloat16)
+    )
+    network.save_pretrained(folder, max_shard_size="50GB")
+    del network
+    weights = folder / "model.safetensors"
+    kept, rows = {}, {}
+    for name, tensor in load_file(weights).items():
+        if tensor.is_floating_point() and is_stored_as_int8(name, tuple(tensor.shape)):
+            rows[name], rows[name + ROW_SCALE] = to_int8_rows(tensor)
+        else:
+            kept[name] = tensor
+    weights.unlink()  # the tensors above are mapped from the deleted file, which goes with them
+    save_file(kept, weights, metadata={"format": "pt"})
+    save_file(rows, folder / INT8_FILE, metadata={"format": "pt"})
+
+
+def load(folder: Path, config: Gemma3Config, dtype: torch.dtype, device_map: dict | None):
+    """A Gemma3ForConditionalGeneration that computes in `dtype`, whatever the machine that made the folder had.
+
+    Raises ValueError for a folder that lacks weights."""
+    state = {}
+    for file in sorted(folder.glob("model*.safetensors")):
+        state |= {name: t.to(dtype) if t.dtype in _HALF else t for name, t in load_file(file).items()}
+    if (folder / INT8_FILE).is_file():
+        with safe_open(folder / INT8_FILE, framework="pt") as rows:
+            for name in rows.keys():  # noqa: SIM118 - safe_open is no mapping
+                if not name.endswith(ROW_SCALE):
+                    state[name] = from_int8_rows(rows.get_tensor(name), rows.get_tensor(name + ROW_SCALE), dtype)
+    config.quantization_config["bnb_4bit_compute_dtype"] = str(dtype).removeprefix("torch.")
+    network = complete(
+        *Gemma3ForConditionalGeneration.from_pretrained(
+            None, config=config, state_dict=state, dtype=dtype, device_map=device_map, output_loading_info=True
+        )
+    )
+    for module in network.modules():
+        if isinstance(module, Linear4bit):
+            module.weight.quant_state.dtype = dtype  # what the codes are multiplied out to
+    return network
+
+
+def complete(network: Gemma3ForConditionalGeneration, loading_info: dict) -> Gemma3ForConditionalGeneration:
+    """`network`, unless weights were missing, which transformers would fill with random numbers. Raises ValueError."""
+    missing = sorted(loading_info["missing_keys"])
+    if missing:
+        raise ValueError(f"{len(missing)} weights are missing, among them {', '.join(missing[:2])}")
+    return network
+
+
+_HALF = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class FolderSize:
+    """Bytes of the deployable folder's weights, by kind of storage."""
+
+    nf4: int
+    int8: int
+    other: int
+
+    @property
+    def total(self) -> int:
+        return self.nf4 + self.int8 + self.other
+
+
+def size_of(config: Gemma3Config) -> FolderSize:
+    """The weights' bytes by arithmetic, from a model on the meta device; the processor's files come on top."""
+    with torch.device("meta"):
+        network = Gemma3ForConditionalGeneration(config)
+    skipped = nf4_config(config, torch.bfloat16).llm_int8_skip_modules
+    nf4 = int8 = other = 0
+    for name, module in network.named_modules():
+        for kind, tensor in module.named_parameters(recurse=False):
+            if name == "lm_head" and config.tie_word_embeddings:
+                continue
+            count = tensor.numel()
+            if isinstance(module, torch.nn.Linear) and kind == "weight" and not name.startswith(tuple(skipped)):
+                blocks = -(-count // NF4_BLOCK)
+                nf4 += -(-count // 2) + blocks + 4 * (-(-blocks // NESTED_BLOCK)) + 4 * (256 + 16)
+            elif is_stored_as_int8(f"{name}.{kind}".removeprefix("model."), tuple(tensor.shape)):
+                int8 += count + 4 * tensor.shape[0]
+            else:
+                other += 2 * count
+    return FolderSize(nf4, int8, other)
