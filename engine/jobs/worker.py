@@ -62,12 +62,21 @@ class Worker:
         self.silent_after_s = silent_after_s
         self.model_version: str | None = None
         self.detail = LOADING
+        self.is_loading = False
         self.stopping = threading.Event()
+
+    def stop(self) -> None:
+        """From a signal handler: after the batch at hand, or at once while the model is being loaded."""
+        self.stopping.set()
+        if self.is_loading:
+            raise SystemExit(0)
 
     def run(self) -> None:
         """Works until `stopping` is set."""
         threading.Thread(target=self._beat_on, name="heartbeat", daemon=True).start()
+        self.is_loading = True
         reader = self._wait_for_reader()
+        self.is_loading = False
         if reader is None:
             return
         read_pending.register(self.database_url, reader)
@@ -151,10 +160,11 @@ def claim_name(data_dir: Path) -> tuple[str, IO[str]]:
 
 def main(*, data_dir: Path, database_url: str, jobs_url: str, load_reader: Callable[[], Reader]) -> None:
     """One worker, until SIGTERM or Ctrl-C; the batch it is at is finished first where that takes a few seconds."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("engine").setLevel(logging.INFO)
     name, lock = claim_name(data_dir)
     worker = Worker(database_url=database_url, jobs_url=jobs_url, name=name, load_reader=load_reader)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stopping.set())
+        signal.signal(number, lambda *_: worker.stop())
     with lock:
         worker.run()
