@@ -159,7 +159,8 @@ class _ForearmBone:
         for level in top - rng.uniform(5, 30, int(rng.integers(1, 4))):
             near = np.abs(self.y - level) < 0.9
             if near.sum() > 1:
-                line = outline(self.y[near], self.left[near] * 0.93, self.right[near] * 0.93)
+                shift = self.shift[near]
+                line = outline(self.y[near], self.left[near] * 0.93 - shift, self.right[near] * 0.93 + shift)
                 fill(layers.overlays, to_px(line), rng.uniform(18, 36))
 
     def draw_buckle_band(self, layers: BoneLayers, to_px, level: float, strength: float) -> None:
