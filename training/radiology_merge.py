@@ -186,7 +186,7 @@ def save_processor(processor, folder: Path) -> None:
 
 
 def check_disk(output_path: Path, network, keep_bf16: bool) -> None:
-    """Raises MergeRefused where the disk is too full for the bf16 weights, the 4-bit folder, and this one twice over."""
+    """Raises MergeRefused where the disk is too full for the bf16 weights, the 4-bit folder, this one twice over."""
     config: Gemma3Config = network.config
     bf16_bytes = 2 * sum(p.numel() for p in network.parameters())
     four_bit_bytes = four_bit.size_of(config).total
