@@ -53,12 +53,21 @@ def superellipse(half_width: float, half_height: float, squareness: float) -> np
     return np.sign(CIRCLE) * np.abs(CIRCLE) ** (1 - 0.5 * squareness) * [half_width, half_height]
 
 
-def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], grid_px: int, film_scale: float) -> np.ndarray:
+def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], grid_px: int, film_scale: float = 1.0) -> np.ndarray:
     """Unit-variance grain of `grid_px` base pixels. The random numbers do not depend on `film_scale`, so a film
     drawn larger shows the same grain."""
     rows, cols = round(shape[0] / film_scale / grid_px), round(shape[1] / film_scale / grid_px)
     grain = rng.standard_normal((rows, cols), dtype=np.float32)
     return cv2.resize(grain, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def enlarged(image: np.ndarray, film_scale: float) -> np.ndarray:
+    """The drawing on a finer detector. Anatomy is drawn at the base size whatever the film's: polygons and lines
+    cover whole pixels, so drawn larger the same bones would be thinner and look younger."""
+    if film_scale == 1:
+        return image
+    size = (round(image.shape[1] * film_scale), round(image.shape[0] * film_scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
 
 
 def blur(image: np.ndarray, sigma_px: float) -> np.ndarray:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from engine.findings.answers import Plus, Stage, View, Zone, rop_answer
-from engine.phantoms.drawing import CIRCLE, blur, fill, stroke
+from engine.phantoms.drawing import CIRCLE, blur, enlarged, fill, stroke
 from engine.phantoms.phantom import Phantom
 
 ROWS, COLS = 576, 640  # base image
@@ -49,7 +49,7 @@ def fundus(
     nasal = 1.0 if laterality == "R" else -1.0  # the disc lies to the right of the fovea in a right eye
     sex = "M" if rng.random() < 0.5 else "F"
 
-    shape = (round(ROWS * film_scale), round(COLS * film_scale))
+    shape = (ROWS, COLS)
     unit = shape[0]  # lengths below are shares of the image height
     field_radius = unit * 0.5 * rng.uniform(0.94, 1.0)
     centre = np.array([shape[1] / 2, shape[0] / 2]) + rng.uniform(-0.02, 0.02, 2) * unit
@@ -98,9 +98,7 @@ def fundus(
         "vein": blur(veins, 0.8 * soft), "artery": blur(arteries, 0.8 * soft), "tuft": blur(tufts, 1.5 * soft),
         "line": blur(line, (0.9 if stage_ is Stage.S1 else 2.0) * soft),
     }  # fmt: skip
-    pixels = _photograph(
-        rng, masks, shape, centre, disc, fovea, field_radius, border_radius, stage_, camera, film_scale
-    )
+    pixels = _photograph(rng, masks, centre, disc, fovea, field_radius, border_radius, stage_, camera, film_scale)
     return Phantom(
         View.FUNDUS, pixels, rop_answer(zone_.value, stage_.value, plus.value), {"zone_ratio": float(ratio)}, seed,
         site, laterality, sex, age_months=float(rng.uniform(1.0, 3.0)),
@@ -147,18 +145,10 @@ class _VesselTree:
                 self.grow(layer, points[at].copy(), away, width * 0.66, length * 0.55, artery, depth + 1)
 
 
-def _photograph(
-    rng, masks, shape, centre, disc, fovea, field_radius, border_radius, stage, camera, film_scale
-) -> np.ndarray:
-    """Colour, light and camera: (rows, cols, 3) uint8. Composed at the base size and enlarged, since none of it is
-    sharper than that."""
+def _photograph(rng, masks, centre, disc, fovea, field_radius, border_radius, stage, camera, film_scale) -> np.ndarray:
+    """Colour, light and camera: (rows, cols, 3) uint8."""
     rows, cols = ROWS, COLS
-    to_base = np.float32(1 / film_scale)
-    disc, fovea, centre, field_radius = disc * to_base, fovea * to_base, centre * to_base, field_radius * to_base
-    masks = {
-        name: cv2.resize(mask, (cols, rows), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-        for name, mask in masks.items()
-    }
+    masks = {name: mask.astype(np.float32) / 255 for name, mask in masks.items()}
     x, y = np.arange(cols, dtype=np.float32)[None, :], np.arange(rows, dtype=np.float32)[:, None]
 
     def distance(point) -> np.ndarray:
@@ -167,7 +157,7 @@ def _photograph(
     def step(inside: np.ndarray, softness: float) -> np.ndarray:
         return 1 / (1 + np.exp(np.clip(-inside / np.float32(softness), -20, 20)))
 
-    table = (border_radius(np.deg2rad(np.arange(361))) * to_base).astype(np.float32)
+    table = border_radius(np.deg2rad(np.arange(361))).astype(np.float32)
     angle = cv2.phase(x - np.float32(disc[0]) + 0 * y, y - np.float32(disc[1]) + 0 * x, angleInDegrees=True)
     from_disc = distance(disc)
     avascular = step(from_disc - table[angle.astype(np.int32)], rows * rng.uniform(0.006, 0.014))
@@ -203,6 +193,4 @@ def _photograph(
         image[..., k] = plane * light * np.float32(tint[k]) + glare + np.float32(pedestal)
     image = blur(image, rng.uniform(*camera["blur_px"]))
     image += np.float32(rng.uniform(*camera["noise_sd"])) * rng.standard_normal((rows, cols, 1), dtype=np.float32)
-    if film_scale != 1:
-        image = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_CUBIC)
-    return np.clip(np.round(image), 0, 255).astype(np.uint8)
+    return np.clip(np.round(enlarged(image, film_scale)), 0, 255).astype(np.uint8)

@@ -16,7 +16,7 @@ from engine.phantoms.bones import (
     shaft_profile,
 )
 from engine.phantoms.centres import centres, draw_maturities
-from engine.phantoms.drawing import Pose, blur, fill, smooth_noise, stroke
+from engine.phantoms.drawing import Pose, blur, enlarged, fill, smooth_noise, stroke
 from engine.phantoms.exposure import SITES, expose
 from engine.phantoms.phantom import Phantom
 
@@ -57,8 +57,8 @@ def hand(
     own = centres(sex)
 
     size = 0.42 + 0.58 * min(bone_age / ADULT_SIZE_MONTHS[sex], 1) ** 0.8  # of an adult's hand
-    px_per_mm = ROWS * film_scale / VISIBLE_MM * size**0.32 * rng.uniform(0.9, 1.0)
-    shape = (round(ROWS * film_scale), round(COLS * film_scale))
+    px_per_mm = ROWS / VISIBLE_MM * size**0.32 * rng.uniform(0.9, 1.0)
+    shape = (ROWS, COLS)
     pose = Pose(
         px_per_mm,
         np.deg2rad(rng.uniform(-where.rotation_deg, where.rotation_deg)),
@@ -121,12 +121,12 @@ def hand(
         fill(layers.shafts, to_px(outline(y * 0.99 - 0.3, marrow, marrow)), layers.marrow)
         draw_epiphysis(layers, to_px, own[name], maturity[name], width, height, top, 1)
 
-    attenuation = layers.sum() * (1 + 0.05 * smooth_noise(rng, shape, 3, film_scale))
-    attenuation += cv2.resize(blur(soft, 2.5 * film_scale), shape[::-1], interpolation=cv2.INTER_LINEAR)
+    attenuation = layers.sum() * (1 + 0.05 * smooth_noise(rng, shape, 3))
+    attenuation += cv2.resize(blur(soft, 2.5), shape[::-1], interpolation=cv2.INTER_LINEAR)
     attenuation += np.float32(rng.uniform(2, 16))
-    stored, window = expose(rng, attenuation, where, laterality, film_scale)
+    stored, window = expose(rng, enlarged(attenuation, film_scale), where, laterality, film_scale)
     label = min(round(bone_age * where.local_standard), MAX_BONE_AGE_MONTHS)
     return Phantom(
         View.HAND, stored, bone_age_answer(label), {"maturity_months": maturity}, seed, site, laterality, sex,
-        age_months, window, where.monochrome1, spacing_mm=size / px_per_mm,
+        age_months, window, where.monochrome1, spacing_mm=size / px_per_mm / film_scale,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 from engine.findings.answers import Fracture, View, fracture_answer
 from engine.phantoms.bones import BoneLayers, draw_carpals, draw_epiphysis, draw_shaft, outline, shaft_profile
 from engine.phantoms.centres import centres, draw_maturities
-from engine.phantoms.drawing import Pose, blur, fill, smooth_noise, stroke
+from engine.phantoms.drawing import Pose, blur, enlarged, fill, smooth_noise, stroke
 from engine.phantoms.exposure import SITES, expose
 from engine.phantoms.hand import FOREARM, LENGTH, RAY_ANGLE_DEG, RAY_BASE, WIDTH
 from engine.phantoms.phantom import Phantom
@@ -37,8 +37,8 @@ def wrist(
     laterality = "L" if rng.random() < 0.5 else "R"
 
     size = 0.6 + 0.4 * min(age_months / 190, 1)
-    px_per_mm = ROWS * film_scale / VISIBLE_MM * size**0.4 * rng.uniform(0.9, 1.1)
-    shape = (round(ROWS * film_scale), round(COLS * film_scale))
+    px_per_mm = ROWS / VISIBLE_MM * size**0.4 * rng.uniform(0.9, 1.1)
+    shape = (ROWS, COLS)
     pose = Pose(
         px_per_mm,
         np.deg2rad(rng.uniform(-where.rotation_deg, where.rotation_deg)),
@@ -96,14 +96,14 @@ def wrist(
         y, half = shaft_profile(LENGTH["MC"][ray] * 0.9, WIDTH["MC"][ray], 11, 7.5)
         draw_shaft(layers, to_px, y, half * 0.95, 0.5, 1.0)
 
-    line = blur(lucency, 1.3 * film_scale).astype(np.float32) / 255
-    attenuation = layers.sum() * (1 - 0.75 * line) * (1 + 0.05 * smooth_noise(rng, shape, 3, film_scale))
-    attenuation += cv2.resize(blur(soft, 3.5 * film_scale), shape[::-1], interpolation=cv2.INTER_LINEAR)
+    line = blur(lucency, 1.3).astype(np.float32) / 255
+    attenuation = layers.sum() * (1 - 0.75 * line) * (1 + 0.05 * smooth_noise(rng, shape, 3))
+    attenuation += cv2.resize(blur(soft, 3.5), shape[::-1], interpolation=cv2.INTER_LINEAR)
     attenuation += np.float32(rng.uniform(2, 16))
-    stored, window = expose(rng, attenuation, where, laterality, film_scale)
+    stored, window = expose(rng, enlarged(attenuation, film_scale), where, laterality, film_scale)
     return Phantom(
         View.WRIST, stored, fracture_answer(finding.value), {"subtle": subtle and finding is not Fracture.NORMAL},
-        seed, site, laterality, sex, age_months, window, where.monochrome1, spacing_mm=size / px_per_mm,
+        seed, site, laterality, sex, age_months, window, where.monochrome1, spacing_mm=size / px_per_mm / film_scale,
     )  # fmt: skip
 
 
