@@ -193,25 +193,36 @@ def phantom(arguments: argparse.Namespace) -> None:
     _print(arguments, {"files": files}, f"{len(files)} {arguments.task} phantoms in {arguments.out_dir}")
 
 
-def evaluate(arguments: argparse.Namespace) -> None:
+def evaluate(arguments: argparse.Namespace) -> int:
+    if arguments.data_dir is not None:
+        return _evaluate_folder(arguments)
     from engine import evaluation
     from engine.findings.answers import Task
 
-    tasks = [Task(task) for task in arguments.task or TASKS]
-    reader = _reader_in_use()
-    if arguments.data_dir is not None:
-        results = evaluation.evaluate_folder(reader, arguments.data_dir, arguments.split, tasks)
-    else:
-        results = evaluation.evaluate_phantoms(
-            reader,
-            tasks,
-            arguments.count,
-            site=arguments.site,
-            progress=lambda task, done: _say(f"{task}: {done} of {arguments.count}"),
-        )
+    results = evaluation.evaluate_phantoms(
+        _reader_in_use(),
+        [Task(task) for task in arguments.task or TASKS],
+        arguments.count,
+        site=arguments.site,
+        progress=lambda task, done: _say(f"{task}: {done} of {arguments.count}"),
+    )
     _print(arguments, results, evaluation.as_text(results))
     if results["phantom"]:
         _say("Phantom images or a phantom model: these figures say nothing about real children.")
+    return 0
+
+
+def _evaluate_folder(arguments: argparse.Namespace) -> int:
+    """A step of the training pipeline, and therefore a process of its own."""
+    import subprocess
+
+    here = settings()
+    command = [sys.executable, "-m", "training.evaluate_radiology", "--model", here.model]
+    command += ["--data_dir", str(arguments.data_dir), "--split", arguments.split]
+    command += ["--task", *(arguments.task or TASKS), *(["--json"] if arguments.json else [])]
+    if here.lora_adapter_path is not None:
+        command += ["--adapter_path", str(here.lora_adapter_path)]
+    return subprocess.run(command, check=False).returncode
 
 
 def export(arguments: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from engine.annotations import Annotation
 from engine.findings.answers import TASK_OF_VIEW, Answer, Fracture, Plus, Stage, Task, View, Zone
 from engine.imaging.display import display_pixels
 from engine.imaging.load import load_film
@@ -57,22 +58,21 @@ def evaluate_phantoms(
     return results | {"model_version": reader.model_version, "data": f"phantoms, site {site}", "phantom": True}
 
 
-def evaluate_folder(reader: Reader, data_dir: Path, split: str, tasks: Sequence[Task]) -> dict[str, Any]:
-    """A pedirad-custom or pedirad-8k folder. Raises BadAnnotations for records that cannot be used."""
-    from training.pedirad_loader import load_split
-
-    labelled = load_split(data_dir, split, tasks)
+def evaluate_images(
+    reader: Reader, images: Sequence[tuple[Path, Annotation]], tasks: Sequence[Task], *, data: str
+) -> dict[str, Any]:
+    """Image files with their annotations; `data` says in the result what they are."""
     results = {}
     for task in tasks:
         cases = (
-            Case(_model_image(item.path), ReadContext(label.sex, label.age_months), label.answer)
-            for item in labelled
-            if (label := item.annotation).task == task
+            Case(_model_image(path), ReadContext(label.sex, label.age_months), label.answer)
+            for path, label in images
+            if label.task == task
         )
         results[task] = _evaluate(reader, task, cases, lambda task, done: None)
     return results | {
         "model_version": reader.model_version,
-        "data": f"{data_dir} {split}",
+        "data": data,
         "phantom": reader.is_phantom,
     }
 
