@@ -44,6 +44,8 @@ class Difference:
     equal_labels: int
     class_labels: int
     equal_class_labels: int
+    class_films: int
+    equal_class_films: int
     months_labels: int
     months_within_1: int
     largest_log_probability_difference: float
@@ -59,6 +61,11 @@ class Difference:
         return self.equal_class_labels / self.class_labels if self.class_labels else None
 
     @property
+    def film_agreement(self) -> float | None:
+        """Share of films, bone ages aside, with every class equal."""
+        return self.equal_class_films / self.class_films if self.class_films else None
+
+    @property
     def months_agreement(self) -> float | None:
         return self.months_within_1 / self.months_labels if self.months_labels else None
 
@@ -67,6 +74,7 @@ class Difference:
             "labels": self.labels,
             "label_agreement": round(self.label_agreement, 4),
             "class_agreement": _rounded(self.class_agreement),
+            "film_agreement": _rounded(self.film_agreement),
             "months_within_1": _rounded(self.months_agreement),
             "largest_log_probability_difference": float(f"{self.largest_log_probability_difference:.4g}"),
             "mean_log_probability_difference": float(f"{self.mean_log_probability_difference:.4g}"),
@@ -101,7 +109,7 @@ def read_all(reader: Reader, data: dict[Task, Images]) -> dict[Task, list[Read]]
 
 def difference(reference: dict[Task, list[Read]], other: dict[Task, list[Read]]) -> Difference:
     """Both with the same images in the same order. Raises ValueError without any image."""
-    classes = equal_classes = months = equal_months = 0
+    films = equal_films = classes = equal_classes = months = equal_months = 0
     logs: list[float] = []
     largest = 0.0
     for task, reads in reference.items():
@@ -110,6 +118,8 @@ def difference(reference: dict[Task, list[Read]], other: dict[Task, list[Read]])
                 months += 1
                 equal_months += _months_alike(one, two)
             else:
+                films += 1
+                equal_films += one.answer == two.answer
                 for field in ANSWER_FIELDS[task]:
                     classes += 1
                     equal_classes += (one.answer or {}).get(field) == (two.answer or {}).get(field)
@@ -124,6 +134,8 @@ def difference(reference: dict[Task, list[Read]], other: dict[Task, list[Read]])
         equal_labels=equal_classes + equal_months,
         class_labels=classes,
         equal_class_labels=equal_classes,
+        class_films=films,
+        equal_class_films=equal_films,
         months_labels=months,
         months_within_1=equal_months,
         largest_log_probability_difference=max(logs, default=0.0),
