@@ -38,8 +38,8 @@ class Reader:
     def read(self, images: Sequence[Image.Image], task: Task, contexts: Sequence[ReadContext]) -> list[Read]:
         """One read an image, in order. `images` come from `engine.imaging.preprocess.model_image`.
 
-        An image unlike the training images, or of another view than `task` reads, gets no read but the reason; so
-        does a hand without a known sex."""
+        An image unlike the training images of the task's view gets no read but the reason; so does a hand without a
+        known sex."""
         if len(images) != len(contexts):
             raise ValueError(f"{len(images)} images but {len(contexts)} contexts")
         reads = []
@@ -98,20 +98,24 @@ class Reader:
             else None
             for context in contexts
         ]
-        excess = self.gate.excess(view, pooled(tokens)).tolist() if self.gate else [0.0] * len(tokens)
-        seen = [p.index(max(p)) for p in self._views(tokens).tolist()] if self.knows_triage else []
-        for i, distance in enumerate(excess):
-            if reasons[i] is None and seen and list(View)[seen[i]] is not view:
-                other = list(View)[seen[i]]
-                looks = "nothing this model knows" if other is View.OTHER else f"a {other} image"
-                reasons[i] = f"The image does not look like a {view} image but like {looks}."
-            elif reasons[i] is None and distance > 1:
-                kind = "phantoms" if self.is_phantom else "images"
-                reasons[i] = (
-                    f"The image is unlike the {view} {kind} this model was trained on ({distance:.1f} times the "
-                    "distance up to which it may read)."
-                )
+        if self.gate is None:
+            return reasons
+        features = pooled(tokens)
+        excess = self.gate.excess(view, features).tolist()
+        for i, times in enumerate(excess):
+            if times > 1 and reasons[i] is None:
+                reasons[i] = self._strangeness(view, times, features[i : i + 1])
         return reasons
+
+    def _strangeness(self, view: View, times: float, features: torch.Tensor) -> str:
+        for other in TASK_OF_VIEW:
+            if other is not view and self.gate.excess(other, features).item() <= 1:
+                return f"The image does not look like a {view} image but like a {other} image."
+        kind = "phantoms" if self.is_phantom else "images"
+        return (
+            f"The image is unlike the {view} {kind} this model was trained on ({times:.1f} times the distance up to "
+            "which it may read)."
+        )
 
     def _views(self, tokens: torch.Tensor) -> torch.Tensor:
         """(n, 4) probabilities in the order of View."""
