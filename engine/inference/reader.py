@@ -17,6 +17,7 @@ from engine.inference.read import Read, ReadContext
 
 VIEW_OF_TASK = {task: view for view, task in TASK_OF_VIEW.items()}
 INTERVAL = (0.10, 0.90)  # the 80 % interval of a bone age
+SEX_UNKNOWN = "The sex is not known, and bone age is read against the standard of one sex."
 IMAGES_AT_ONCE = 8  # through the network; more gain nothing on a CPU and cost memory
 
 
@@ -82,9 +83,9 @@ class Reader:
             scored = dict(zip(readable, rows, strict=True))
         milliseconds = (time.perf_counter() - start) * 1000 / len(images)
         return [
-            self._as_read(task, scored[i], milliseconds)
+            read_of(task, self._trees[task].answers, scored[i], self.model_version, milliseconds)
             if reason is None
-            else self._no_read(task, reason, milliseconds)
+            else no_read(task, reason, self.model_version, milliseconds)
             for i, reason in enumerate(reasons)
         ]
 
@@ -93,10 +94,7 @@ class Reader:
     ) -> list[str | None]:
         view = VIEW_OF_TASK[task]
         reasons: list[str | None] = [
-            "The sex is not known, and bone age is read against the standard of one sex."
-            if task is Task.BONE_AGE and context.sex is None
-            else None
-            for context in contexts
+            SEX_UNKNOWN if task is Task.BONE_AGE and context.sex is None else None for context in contexts
         ]
         if self.gate is None:
             return reasons
@@ -128,22 +126,24 @@ class Reader:
             view = View.OTHER
         return view, {v.value: float(q) for v, q in zip(View, p, strict=True)}
 
-    def _as_read(self, task: Task, p: torch.Tensor, milliseconds: float) -> Read:
-        answers = self._trees[task].answers
-        median = interval = None
-        if task is Task.BONE_AGE:
-            below = p.cumsum(0)
-            median = int((below < 0.5).sum())
-            interval = (int((below < INTERVAL[0]).sum()), int((below < INTERVAL[1]).sum()))
-            answer = answers[median]  # the median has the least expected absolute error
-            by_answer = {str(a["bone_age_months"]): float(q) for a, q in zip(answers, p, strict=True)}
-        else:
-            answer = answers[int(p.argmax())]
-            by_answer = _marginals(answers, p) if task is Task.ROP else _by(answers, p, "fracture", Fracture)
-        return Read(task, answer, by_answer, median, interval, False, None, self.model_version, milliseconds)
 
-    def _no_read(self, task: Task, reason: str, milliseconds: float) -> Read:
-        return Read(task, None, {}, None, None, True, reason, self.model_version, milliseconds)
+def read_of(task: Task, answers: list[Answer], p: torch.Tensor, model_version: str, milliseconds: float) -> Read:
+    """The read that the probabilities `p`, (n_answers,) in the order of `answers`, amount to."""
+    median = interval = None
+    if task is Task.BONE_AGE:
+        below = p.cumsum(0)
+        median = int((below < 0.5).sum())
+        interval = (int((below < INTERVAL[0]).sum()), int((below < INTERVAL[1]).sum()))
+        answer = answers[median]  # the median has the least expected absolute error
+        by_answer = {str(a["bone_age_months"]): float(q) for a, q in zip(answers, p, strict=True)}
+    else:
+        answer = answers[int(p.argmax())]
+        by_answer = _marginals(answers, p) if task is Task.ROP else _by(answers, p, "fracture", Fracture)
+    return Read(task, answer, by_answer, median, interval, False, None, model_version, milliseconds)
+
+
+def no_read(task: Task, reason: str, model_version: str, milliseconds: float) -> Read:
+    return Read(task, None, {}, None, None, True, reason, model_version, milliseconds)
 
 
 def _marginals(answers: list[Answer], p: torch.Tensor) -> dict[str, dict[str, float]]:
