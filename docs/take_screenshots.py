@@ -24,13 +24,11 @@ def main(address: str) -> None:
         take(page, "worklist")
         for task, name in (("bone_age", "hand"), ("rop", "fundus"), ("fracture", "wrist")):
             queue = page.request.get(f"{address}/api/radiology/queue?status=awaiting_review&task={task}").json()
-            page.goto(f"{address}/review?study={queue['rows'][0]['study_id']}")
+            plain = [row for row in queue["rows"] if not row["warning_count"] and "no read" not in row["read_words"]]
+            page.goto(f"{address}/review?study={plain[0]['study_id']}")
             expect(page.locator("section.viewer")).to_have_attribute("data-state", "ready")
             expect(page.get_by_role("button", name="Confirm and next")).to_be_visible()
             take(page, f"review-{name}")
-        page.goto(f"{address}/quarantine")
-        expect(page.locator("tr[data-study]").first).to_be_visible()
-        take(page, "quarantine")
         browser.close()
 
 

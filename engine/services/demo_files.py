@@ -88,9 +88,8 @@ def _follow_ups(rng: np.random.Generator, numbers: Iterator[int], films: list[Ph
 def _both_eyes(rng: np.random.Generator, numbers: Iterator[int], photos: list[PhantomFile]) -> list[Examination]:
     """Fundus images: a right and a left eye become one examination while there are both; every third infant is seen
     again two weeks later."""
-    by_side: dict[str, list[PhantomFile]] = {"R": [], "L": []}
-    for photo in photos:
-        by_side[photo.laterality].append(photo)
+    photos = sorted(photos, key=lambda photo: (photo.answer["zone"], photo.answer["stage"]))  # alike, as eyes are
+    by_side = {side: [photo for photo in photos if photo.laterality == side] for side in ("R", "L")}
     pairs = list(zip(by_side["R"], by_side["L"], strict=False))
     paired = {id(photo) for pair in pairs for photo in pair}
     visits = [*pairs, *((photo,) for photo in photos if id(photo) not in paired)]
