@@ -9,9 +9,10 @@ from PIL import Image
 from transformers import Gemma3ForConditionalGeneration
 
 from engine.errors import ModelUnavailable
-from engine.findings.answers import MAX_BONE_AGE_MONTHS, Task, View, check_answer
+from engine.findings.answers import ALLOWED, MAX_BONE_AGE_MONTHS, Task, View, check_answer, rop_answer
 from engine.inference.checkpoint import load_reader
 from engine.inference.read import ReadContext
+from engine.inference.reader import read_of
 from engine.phantoms import seeds
 from engine.phantoms.fundus import fundus
 from engine.phantoms.hand import hand
@@ -108,6 +109,17 @@ def test_an_adapter_changes_the_read_and_the_version(reader, tmp_path):
     (base,), (changed,) = (r.read([image], Task.BONE_AGE, [context]) for r in (reader, with_adapter))
     assert not base.abstained
     assert base.probabilities != changed.probabilities
+
+
+def test_zone_i_is_called_before_it_is_the_likeliest():
+    answers = ALLOWED[Task.ROP]
+    p = torch.zeros(len(answers), dtype=torch.float64)
+    p[answers.index(rop_answer("I", "3", "plus"))] = 0.25
+    p[answers.index(rop_answer("II", "2", "none"))] = 0.75
+    assert read_of(Task.ROP, answers, p, "m", 0.0).answer["zone"] == "I"
+    p[answers.index(rop_answer("I", "3", "plus"))] = 0.15
+    p[answers.index(rop_answer("II", "2", "none"))] = 0.85
+    assert read_of(Task.ROP, answers, p, "m", 0.0).answer == rop_answer("II", "2", "none")
 
 
 def test_what_is_missing_is_said(tmp_path):
