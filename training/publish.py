@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -116,7 +116,7 @@ def upload(config: PublishConfig, files: dict[str, Path], texts: dict[str, str])
         if not api.model_info(config.repo_id).private and not config.public:
             raise PublishRefused(f"{config.repo_id} exists already and is public: pass --public if that is meant.")
         commit = api.create_commit(config.repo_id, operations, commit_message="Model, card and certificate")
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         first = str(error).strip().splitlines()[0]
         raise PublishRefused(
             f"The hub at {api.endpoint} did not take it: {first}. A token with write access is needed (HF_TOKEN, or hf "

@@ -83,13 +83,16 @@ def _licence(model: str, cached: bool, hub_answers: bool) -> Requirement:
         return Requirement("licence", True, "the weights are already here", remedy)
     if not hub_answers or _find_token() is None:
         return Requirement("licence", None, "cannot be asked without the hub and a token", remedy)
+    import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         HfApi().auth_check(model)
-    except (HfHubHTTPError, OSError) as error:
+    except HfHubHTTPError as error:
         return Requirement("licence", False, f"the hub refuses this token ({type(error).__name__})", remedy)
+    except (httpx2.HTTPError, OSError) as error:
+        return Requirement("licence", None, f"the hub did not answer ({type(error).__name__})", remedy)
     return Requirement("licence", True, "accepted", remedy)
 
 

@@ -1,6 +1,8 @@
 """engine.inference.access: what is missing for a model that is not shipped, said so that a person can mend it."""
 
+import httpx2
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 
 from engine.inference import access
 
@@ -50,6 +52,30 @@ def test_a_token_in_the_environment_is_found_and_never_shown(bare_machine, monke
     text = access.explanation(access.MEDGEMMA)
     assert "token: from HF_TOKEN" in text
     assert "hf_secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("failure", "met", "said"),
+    [
+        (httpx2.RemoteProtocolError("disconnected"), None, "did not answer"),
+        (httpx2.ConnectTimeout("slow"), None, "did not answer"),
+        (
+            HfHubHTTPError("403", response=httpx2.Response(403, request=httpx2.Request("GET", "http://x"))),
+            False,
+            "refuses",
+        ),
+    ],
+)
+def test_a_hub_that_fails_half_way_is_no_stack_trace(bare_machine, monkeypatch, failure, met, said):
+    def auth_check(self, model):
+        raise failure
+
+    monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
+    monkeypatch.setattr(access, "_hub_answers", lambda timeout_s: True)
+    monkeypatch.setattr("huggingface_hub.HfApi.auth_check", auth_check)
+    licence = by_name(access.requirements(access.MEDGEMMA))["licence"]
+    assert licence.met is met
+    assert said in licence.found
 
 
 def test_only_hub_names_are_hub_names(tmp_path):
