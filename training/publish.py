@@ -117,7 +117,7 @@ def upload(config: PublishConfig, files: dict[str, Path], texts: dict[str, str])
             raise PublishRefused(f"{config.repo_id} exists already and is public: pass --public if that is meant.")
         commit = api.create_commit(config.repo_id, operations, commit_message="Model, card and certificate")
     except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = str(error).strip().splitlines()[0].rstrip(".")
         raise PublishRefused(
             f"The hub at {api.endpoint} did not take it: {first}. A token with write access is needed (HF_TOKEN, or hf "
             "auth login)."

@@ -69,6 +69,8 @@ def hub():
             self.answer({})
 
         def do_GET(self):
+            if state.refuse:
+                return self.answer({"error": "no"}, state.refuse)
             if self.path == "/api/models/me/model":
                 private = state.created["visibility"] == "private" and not state.is_public_already
                 return self.answer({"id": "me/model", "private": private})
