@@ -1,6 +1,6 @@
 """Fits the phantom model's gate: which images are enough like its training phantoms to be read.
 
-    python -m training.phantom_gate --model engine/phantoms/model      (about ten minutes on two cores)
+    python -m training.phantom_gate --model engine/phantoms/model      (about fifteen minutes on two cores)
 
 For each view: mean and covariance (Ledoit-Wolf) of the pooled image tokens of training phantoms, and as threshold the
 quantile of validation phantoms' distances that leaves `abstain_share` of them unread. Features come from the 4-bit
@@ -35,7 +35,7 @@ NOT_YET_SEEN = 500_000_000  # training seeds far from those a run reaches: featu
 class PhantomGateConfig:
     model: Path = field(metadata={"help": "the model folder; gate.safetensors is written into it"})
     training_count: int = field(default=1500, metadata={"help": "phantoms a view for mean and covariance"})
-    validation_count: int = field(default=800, metadata={"help": "phantoms a view for the threshold"})
+    validation_count: int = field(default=300, metadata={"help": "phantoms a view for the threshold"})
     abstain_share: float = field(default=0.005, metadata={"help": "of validation phantoms left unread by the gate"})
 
 
@@ -44,7 +44,7 @@ def main(config: PhantomGateConfig) -> None:
     views = {}
     for view in DRAW:
         training = features(reader, view, seeds.TRAINING + NOT_YET_SEEN, config.training_count)
-        validation = features(reader, view, seeds.VALIDATION + 100_000, config.validation_count)
+        validation = features(reader, view, seeds.VALIDATION + 5_000, config.validation_count)
         views[view] = neighbourhood(training, validation, config.abstain_share)
         print(f"{view}: threshold {views[view].threshold:.2f} on {len(validation)} validation phantoms", flush=True)
     FeatureGate(views).save(config.model)
@@ -74,9 +74,7 @@ def features(reader: Reader, view: View, first_seed: int, count: int) -> np.ndar
 
 def _draw(job: tuple[str, int, int]) -> list:
     view, first, count = job
-    films = [
-        DRAW[View(view)](seed, film_scale=2.0 if seed % 8 == 0 else 1.0).film() for seed in range(first, first + count)
-    ]
+    films = [DRAW[View(view)](seed).film() for seed in range(first, first + count)]
     return [model_image(display_pixels(film)) for film in films]
 
 
