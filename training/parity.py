@@ -26,6 +26,7 @@ from training.pedirad_loader import load_split
 
 HELD_OUT = seeds.VALIDATION + 300_000  # phantoms no model or gate was chosen by
 PLAUSIBLE = 1e-3  # log-probabilities are compared where the reference gives an answer at least this much
+IMPOSSIBLE = 1e-5  # less than this counts as this
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def difference(reference: dict[Task, list[Read]], other: dict[Task, list[Read]])
             for p, q in _probability_pairs(one.probabilities, two.probabilities):
                 largest = max(largest, abs(p - q))
                 if p >= PLAUSIBLE:
-                    logs.append(abs(math.log(p) - math.log(max(q, 1e-30))))
+                    logs.append(abs(math.log(p) - math.log(max(q, IMPOSSIBLE))))
     if not classes + months:
         raise ValueError("there is no image to compare")
     return Difference(
