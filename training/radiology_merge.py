@@ -120,6 +120,8 @@ def main(config: MergeConfig) -> dict:
             export_gguf.export(bf16, folder / "gguf", four_bit_model=folder, data=data)
         if not config.keep_bf16:
             shutil.rmtree(bf16)
+        for file in folder.rglob("*.safetensors"):
+            file.chmod(0o644)  # safetensors keeps them to its owner, but a service account has to read them
         if config.output_path.exists():
             config.output_path.rmdir()
         os.rename(folder, config.output_path)

@@ -42,6 +42,7 @@ def merged(adapter, tmp_path_factory):
 def test_the_folder_is_safetensors_and_json_and_reads(merged):
     folder, _ = merged
     assert {f.suffix for f in folder.iterdir() if f.is_file()} == {".safetensors", ".json"}
+    assert all(f.stat().st_mode & 0o044 == 0o044 for f in folder.iterdir() if f.is_file())
     assert "auto_map" not in (folder / "config.json").read_text()
     reader = load_reader(str(folder), None)
     assert reader.is_phantom and reader.knows_triage and reader.gate is not None
