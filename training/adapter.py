@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peft import PeftModel
-from peft.tuners.lora import LoraLayer
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from engine.errors import PediScreenError
-from engine.inference.checkpoint import fingerprint
+from engine.inference.checkpoint import adapted_layers, fingerprint, layers_of_adapter
 from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR
 
 CONFIG_FILE, WEIGHTS_FILE, BASE_FILE = "adapter_config.json", "adapter_model.safetensors", "base.json"
@@ -48,8 +47,7 @@ class Adapter:
             settings = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             recorded = folder / BASE_FILE
             base = json.loads(recorded.read_text(encoding="utf-8")) if recorded.is_file() else {}
-            with safe_open(folder / WEIGHTS_FILE, framework="pt") as weights:
-                names = list(weights.keys())
+            modules = layers_of_adapter(folder)
         except (OSError, ValueError, SafetensorError) as error:
             raise BadAdapter(f"The adapter in {folder} cannot be read: {error}") from error
         if settings.get("peft_type") != "LORA":
@@ -60,8 +58,7 @@ class Adapter:
                 f"The adapter in {folder} holds whole copies of {copies} (modules_to_save), which would untie the head "
                 "from the embedding. Train without modules_to_save."
             )
-        modules = {_module_of(name) for name in names}
-        return cls(folder, settings.get("base_model_name_or_path") or "", base.get("fingerprint"), frozenset(modules))
+        return cls(folder, settings.get("base_model_name_or_path") or "", base.get("fingerprint"), modules)
 
     def check_base(self, model: str) -> None:
         """Raises BadAdapter if it was trained on another model than `model`, going by fingerprint, else by name."""
@@ -85,9 +82,8 @@ class Adapter:
             raise BadAdapter(
                 f"The adapter in {self.folder} does not fit this base model: {' '.join(first[:2])[:300]}"
             ) from error
-        layers = {name.removeprefix("base_model.model.") for name, m in adapted.named_modules() if _is_lora(m)}
-        if layers != self.modules:
-            odd = sorted(layers ^ self.modules)
+        odd = sorted(adapted_layers(adapted) ^ self.modules)
+        if odd:
             raise BadAdapter(
                 f"The adapter in {self.folder} does not fit this base model: {len(odd)} layers are in one of them "
                 f"only, the first {odd[0]}."
@@ -107,17 +103,13 @@ def base_fingerprint(model: str) -> str | None:
     return fingerprint(folder, "model*.safetensors") if folder.is_dir() else None
 
 
-def _short_name(model: str) -> str:
-    """The name that a hub model keeps when its files are copied to a folder."""
+def public_name(model: str) -> str:
+    """Of a base model, without the folders of this machine."""
     if model == PHANTOM_MODEL or Path(model).resolve() == PHANTOM_MODEL_DIR:
         return PHANTOM_MODEL
-    return Path(model).name.lower()
+    return Path(model).name if Path(model).is_dir() else model
 
 
-def _module_of(weight_name: str) -> str:
-    """base_model.model.model.layers.0.q_proj.lora_A.weight to model.layers.0.q_proj"""
-    return weight_name.removeprefix("base_model.model.").split(".lora_")[0]
-
-
-def _is_lora(module) -> bool:
-    return isinstance(module, LoraLayer)
+def _short_name(model: str) -> str:
+    """The name that a hub model keeps when its files are copied to a folder."""
+    return Path(public_name(model)).name.lower()

@@ -92,7 +92,11 @@ def export(folder: Path, output_path: Path, *, four_bit_model: Path, data: dict[
             if file.suffix in (".json", ".jinja") and not file.name.startswith(("config", "model", "training")):
                 shutil.copyfile(file, made / file.name)
 
-        found = parity.difference(parity.read_all(four_bit, data), parity.read_all(GgufReader(made), data))
+        try:
+            read = parity.read_all(GgufReader(made), data)
+        except ValueError as error:
+            raise ExportRefused(f"llama.cpp does not read as training does: {error}") from error
+        found = parity.difference(parity.read_all(four_bit, data), read)
         certificate = {
             "images_per_task": {task.value: len(items.images) for task, items in data.items()},
             "gguf_against_four_bit": found.as_json(),

@@ -16,12 +16,16 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import psutil
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from peft.tuners.lora import LoraLayer
-from transformers import AutoProcessor, Gemma3Config, HfArgumentParser
+from transformers import AutoProcessor, HfArgumentParser
 
 from engine.errors import PediScreenError
 from engine.inference import four_bit
@@ -30,7 +34,7 @@ from engine.inference.gate import FeatureGate
 from engine.inference.reader import Reader
 from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR
 from training import parity
-from training.adapter import Adapter
+from training.adapter import Adapter, public_name
 
 DISK_MARGIN_BYTES = 200_000_000
 MERGED_BOUND = 0.98  # merging rounds once to bf16
@@ -77,9 +81,13 @@ def main(config: MergeConfig) -> dict:
         raise MergeRefused(f"There is no image in the {config.split} split of {config.data_dir}.")
 
     # as it was trained and as it is read without merging: 4-bit base, adapter beside it
-    trained = parity.read_all(load_reader(base, config.adapter_path, gated=False), data)
+    reader = load_reader(base, config.adapter_path, gated=False)
+    size = four_bit.size_of(reader.network.config)
+    check_disk(config.output_path, size, keep_bf16=config.keep_bf16)
+    check_memory(size)
+    trained = parity.read_all(reader, data)
+    del reader
     reader = load_reader(base, None, gated=False, in_four_bits=False)
-    check_disk(config.output_path, reader.network, config.keep_bf16 or config.gguf)
     before = parity.read_all(reader, data)
     adapted = adapter.put_on(reader.network)
     unmerged = parity.read_all(reader, data)
@@ -101,7 +109,7 @@ def main(config: MergeConfig) -> dict:
         load_seconds = time.perf_counter() - start
         four_bits = parity.read_all(reader, data)
         certificate = {
-            "base_model": Path(base).name if Path(base).is_dir() else base,
+            "base_model": public_name(base),
             "images": "phantoms" if config.data_dir is None else f"{config.split} split",
             "images_per_task": {task.value: len(items.images) for task, items in data.items()},
             "adapter_effect": parity.difference(before, unmerged).as_json(),
@@ -167,9 +175,16 @@ def write_beside_weights(folder: Path, base: str, reader: Reader, name: str, *, 
     card = ReadingCard(name=name, is_phantom=reader.is_phantom, knows_triage=reader.knows_triage)
     write_json(folder / "reading.json", asdict(card))
     source = PHANTOM_MODEL_DIR if base == PHANTOM_MODEL else Path(base)
-    for file in ("tokenizer.model", FeatureGate.FILE):
-        if (source / file).is_file() and (with_gate or file != FeatureGate.FILE):
-            shutil.copyfile(source / file, folder / file)
+    if source.is_dir():
+        tokenizer = source / "tokenizer.model"
+    else:
+        tokenizer = None  # llama.cpp's converter will say that it lacks it
+        with suppress(HfHubHTTPError, LocalEntryNotFoundError):
+            tokenizer = Path(hf_hub_download(base, "tokenizer.model"))
+    if tokenizer is not None and tokenizer.is_file():
+        shutil.copyfile(tokenizer, folder / tokenizer.name)
+    if with_gate and FeatureGate.is_in(source):
+        shutil.copyfile(source / FeatureGate.FILE, folder / FeatureGate.FILE)
 
 
 def save_processor(processor, folder: Path) -> None:
@@ -187,22 +202,32 @@ def save_processor(processor, folder: Path) -> None:
         raise MergeRefused("The chat template does not survive being saved with the processor.")
 
 
-def check_disk(output_path: Path, network, keep_bf16: bool) -> None:
-    """Raises MergeRefused where the disk is too full for the bf16 weights, the 4-bit folder, this one twice over."""
-    config: Gemma3Config = network.config
-    bf16_bytes = 2 * sum(p.numel() for p in network.parameters())
-    four_bit_bytes = four_bit.size_of(config).total
-    embedding = 2 * config.text_config.vocab_size * config.text_config.hidden_size
-    need = bf16_bytes + 2 * four_bit_bytes + embedding + DISK_MARGIN_BYTES
+def check_disk(output_path: Path, size: four_bit.FolderSize, *, keep_bf16: bool) -> None:
+    """Raises MergeRefused where the disk is too full for the bf16 weights and, twice over, the 4-bit folder."""
+    bf16_bytes = 2 * size.parameters
+    need = bf16_bytes + 2 * size.total + DISK_MARGIN_BYTES
     place = output_path.resolve()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
     if free < need:
-        kept = (bf16_bytes if keep_bf16 else 0) + four_bit_bytes
+        kept = (bf16_bytes if keep_bf16 else 0) + size.total
         raise MergeRefused(
             f"No space: merging needs {need / 1e9:.2f} GB in {place} while it runs (and keeps {kept / 1e9:.2f} GB); "
             f"{free / 1e9:.2f} GB are free."
+        )
+
+
+def check_memory(size: four_bit.FolderSize) -> None:
+    """Raises MergeRefused where the whole model, float32 on a CPU and bf16 on a GPU, would not fit."""
+    if torch.cuda.is_available():
+        free, need, where = torch.cuda.mem_get_info()[0], 2 * size.parameters, "GPU memory"
+    else:
+        free, need, where = psutil.virtual_memory().available, 4 * size.parameters, "memory"
+    if free < need:
+        raise MergeRefused(
+            f"Merging needs {need / 1e9:.1f} GB of {where} for the weights in full precision; {free / 1e9:.1f} GB are "
+            "free."
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoProcessor, Gemma3Config, Gemma3ForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
@@ -23,6 +23,7 @@ from engine.inference.gate import FeatureGate
 from engine.inference.reader import Reader
 from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR
 
+PEFT_PREFIX = "base_model.model."
 FINGERPRINT_BYTES = 1 << 25  # of each weight file; the phantom model's whole
 
 
@@ -96,9 +97,31 @@ def _with_adapter(network, adapter: Path, version: str):
         )
     try:
         network = PeftModel.from_pretrained(network, adapter)
-    except (OSError, ValueError, RuntimeError) as error:
+        odd = sorted(adapted_layers(network) ^ layers_of_adapter(adapter))
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelUnavailable(f"The adapter {adapter} does not fit this model: {error}") from error
+    if odd:
+        raise ModelUnavailable(
+            f"The adapter {adapter} does not fit this model: {len(odd)} layers are in one of them only, the first "
+            f"{odd[0]}."
+        )
     return network, f"{version} + {adapter.parent.name or adapter.name} ({fingerprint(adapter)})"
+
+
+def layers_of_adapter(adapter: Path) -> frozenset[str]:
+    """Names of the layers that a LoRA folder has weights for, as in the model; PEFT skips those it cannot place."""
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as weights:
+        names = list(weights.keys())
+    return frozenset(name.removeprefix(PEFT_PREFIX).split(".lora_")[0] for name in names)
+
+
+def adapted_layers(network) -> frozenset[str]:
+    """Names of the layers of a PeftModel that carry LoRA weights, as in the model."""
+    from peft.tuners.lora import LoraLayer
+
+    return frozenset(
+        n.removeprefix(PEFT_PREFIX) for n, module in network.named_modules() if isinstance(module, LoraLayer)
+    )
 
 
 def _reading_card(folder: Path, model: str) -> ReadingCard:

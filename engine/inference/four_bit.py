@@ -117,8 +117,9 @@ _HALF = (torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class FolderSize:
-    """Bytes of the deployable folder's weights, by kind of storage."""
+    """Bytes of the deployable folder's weights, by kind of storage. `parameters`: how many numbers they stand for."""
 
+    parameters: int
     nf4: int
     int8: int
     other: int
@@ -133,12 +134,13 @@ def size_of(config: Gemma3Config) -> FolderSize:
     with torch.device("meta"):
         network = Gemma3ForConditionalGeneration(config)
     skipped = nf4_config(config, torch.bfloat16).llm_int8_skip_modules
-    nf4 = int8 = other = 0
+    parameters = nf4 = int8 = other = 0
     for name, module in network.named_modules():
         for kind, tensor in module.named_parameters(recurse=False):
             if name == "lm_head" and config.tie_word_embeddings:
                 continue
             count = tensor.numel()
+            parameters += count
             if isinstance(module, torch.nn.Linear) and kind == "weight" and not name.startswith(tuple(skipped)):
                 blocks = -(-count // NF4_BLOCK)
                 nf4 += -(-count // 2) + blocks + 4 * (-(-blocks // NESTED_BLOCK)) + 4 * (256 + 16)
@@ -146,4 +148,4 @@ def size_of(config: Gemma3Config) -> FolderSize:
                 int8 += count + 4 * tensor.shape[0]
             else:
                 other += 2 * count
-    return FolderSize(nf4, int8, other)
+    return FolderSize(parameters, nf4, int8, other)

@@ -122,6 +122,13 @@ def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, adapter, mo
     refusal(MergeConfig(adapter, tmp_path / "out", **LIKE_A_PARENT), MergeRefused, "No space: merging needs 0.2")
 
 
+def test_too_little_memory_is_refused(tmp_path, adapter, monkeypatch):
+    free = radiology_merge.psutil.virtual_memory()._replace(available=1_000_000)
+    monkeypatch.setattr(radiology_merge.psutil, "virtual_memory", lambda: free)
+    config = MergeConfig(adapter, tmp_path / "out", **LIKE_A_PARENT)
+    refusal(config, MergeRefused, r"Merging needs 0.0 GB of memory .* full precision; 0.0 GB are free")
+
+
 def test_an_output_folder_in_use_is_left_alone(tmp_path, adapter):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
