@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from engine.errors import PediScreenError
@@ -118,7 +117,7 @@ def as_markdown(
 def _data_name(evaluation: dict[str, Any]) -> str:
     """Without the folders of the machine it lay on."""
     said = str(evaluation.get("data", "a data set that the evaluation does not name"))
-    return " ".join(Path(word).name if "/" in word or "\\" in word else word for word in said.split())
+    return re.sub(r".*[/\\]", "", said)
 
 
 def _table(task: Task, found: dict[str, Any]) -> str:

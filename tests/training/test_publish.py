@@ -54,7 +54,7 @@ def evaluation_of(model, **changes):
         "bone_age": {"n": 200, "n_read": 196, "mae_months": figure(7.123, 6.4, 7.9), "within_2_months": figure(None)},
         "fracture": {"n": 90, "n_read": 90, "macro_f1": figure(0.913, 0.88, 0.94)},
         "model_version": f"prod ({fingerprint(model)})",
-        "data": "/home/anna/pedirad-custom test",
+        "data": "/home/anna maria/pedirad-custom test",
         "phantom": False,
     }
     path = model.parent / "evaluation.json"
@@ -93,7 +93,7 @@ def test_a_dry_run_writes_card_notice_and_manifest(model, tmp_path):
         "95.0%",
     ):
         assert text in card
-    assert "/home" not in card and "anna" not in card
+    assert "/home" not in card and "anna" not in card and "maria" not in card
     assert (
         (plan / "NOTICE")
         .read_text()
