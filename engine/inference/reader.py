@@ -112,7 +112,7 @@ class Reader:
                 return f"The image does not look like a {view} image but like a {other} image."
         kind = "phantoms" if self.is_phantom else "images"
         return (
-            f"The image is unlike the {view} {kind} this model was trained on ({times:.1f} times the distance up to "
+            f"The image is unlike the {view} {kind} this model was trained on ({times:.2f} times the distance up to "
             "which it may read)."
         )
 
