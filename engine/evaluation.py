@@ -22,7 +22,8 @@ from engine.imaging.preprocess import model_image
 from engine.inference.read import Read, ReadContext
 from engine.inference.reader import VIEW_OF_TASK, Reader
 from engine.phantoms import seeds
-from engine.phantoms.write import DRAW, FILM_SCALE, day_for, patient_for, write_dicom
+from engine.phantoms.draw import DRAW
+from engine.phantoms.write import FILM_SCALE, day_for, patient_for, write_dicom
 from engine.radiology_metrics import RadiologyMetrics, binary_auc, bootstrap, macro_auc
 
 BATCH = 32

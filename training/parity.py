@@ -21,7 +21,7 @@ from engine.imaging.preprocess import model_image
 from engine.inference.read import Read, ReadContext
 from engine.inference.reader import VIEW_OF_TASK, Reader
 from engine.phantoms import seeds
-from engine.phantoms.write import DRAW
+from engine.phantoms.draw import DRAW
 from training.pedirad_loader import load_split
 
 HELD_OUT = seeds.VALIDATION + 300_000  # phantoms no model or gate was chosen by

@@ -25,7 +25,7 @@ from engine.inference.checkpoint import load_reader
 from engine.inference.gate import FeatureGate, Neighbourhood, pooled
 from engine.inference.reader import Reader
 from engine.phantoms import seeds
-from engine.phantoms.write import DRAW
+from engine.phantoms.draw import DRAW
 
 CHUNK = 16
 NOT_YET_SEEN = 500_000_000  # training seeds far from those a run reaches: features of images the weights do not know

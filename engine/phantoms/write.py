@@ -21,13 +21,10 @@ from engine.findings.answers import TASK_OF_VIEW, Answer, View
 from engine.imaging.display import display_pixels
 from engine.imaging.film import PHANTOM_MANUFACTURER
 from engine.phantoms import seeds
+from engine.phantoms.draw import DRAW
 from engine.phantoms.exposure import SITES
-from engine.phantoms.fundus import fundus
-from engine.phantoms.hand import hand
 from engine.phantoms.phantom import Phantom
-from engine.phantoms.wrist import wrist
 
-DRAW = {View.HAND: hand, View.FUNDUS: fundus, View.WRIST: wrist}
 FILM_SCALE = 2.0  # 1280 rows for a radiograph, 1152 for a fundus
 FIRST_DAY = date(2026, 1, 5)
 SOP_CLASS = {
