@@ -131,6 +131,7 @@ def test_a_reader_goes_from_the_list_through_cases_by_keyboard(
 
     session.rollback()
     expect(confirm_button(page, second.image_id)).to_be_enabled()
+    expect(page.locator(".st-key-undo button")).to_be_enabled()  # it follows the buttons that decide
     page.keyboard.press("u")
     expect(film).to_have_attribute("data-image", str(first.image_id))
     expect(page.get_by_text("Demo reader took the decision back")).to_be_visible()
