@@ -69,7 +69,9 @@ class AnswerLoss:
         """For every answer token: its weight, the tokens that may stand there, and their target probabilities."""
         tree, by_path = self.trees[example.task], self._parents[example.task]
         head = len(tree.head_ids)
-        rows: list[tuple[float, list[int], list[float]]] = [(FORM_WEIGHT, [t], [1.0]) for t in example.answer_ids[:head]]
+        rows: list[tuple[float, list[int], list[float]]] = [
+            (FORM_WEIGHT, [t], [1.0]) for t in example.answer_ids[:head]
+        ]
         tail = tuple(example.answer_ids[head:-1])
         for depth in range(len(tail)):
             answers, tokens = by_path[tail[:depth]]

@@ -27,6 +27,7 @@ from training.radiology_processor import Batch
 IMAGE_BLOCK = "image_block"
 
 
+@torch.compiler.disable  # compiled with the layer, its backward pass gave wrong gradients on an H100 (torch 2.11)
 def image_block_attention(
     module, query, key, value, attention_mask, scaling=None, image_span=None, dropout=0.0, **ignored
 ) -> tuple[torch.Tensor, None]:
@@ -104,7 +105,7 @@ def lora_layers(network) -> list[nn.Module]:
 
 
 def unpack(network) -> int:
-    """Replace every 4-bit weight under a LoRA layer by the bf16 or float32 values it stands for; bytes of the copies."""
+    """Replace every 4-bit weight under a LoRA layer by the values it stands for; bytes of the copies."""
     from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn import Linear4bit
 
@@ -136,19 +137,17 @@ def _lean_forward(self, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
 
 
 def _base_weight(base: nn.Module, dtype: torch.dtype) -> torch.Tensor:
+    """A layer's weight, unpacked where it is 4-bit: in plain operations, which torch.compile makes one kernel of."""
     state = getattr(base.weight, "quant_state", None)
     if state is None:
         return base.weight.to(dtype)
-    absmax = state.absmax
+    scale = state.absmax
     if state.nested:
-        absmax = torch.ops.bitsandbytes.dequantize_blockwise.default(
-            state.absmax, state.state2.absmax, state.state2.code, state.state2.blocksize, state.state2.dtype
-        )
-        absmax = absmax + state.offset
-    shape = list(state.shape)
-    return torch.ops.bitsandbytes.dequantize_4bit.default(
-        base.weight.data, absmax, state.blocksize, state.quant_type, shape, dtype
-    )
+        blocks = torch.arange(scale.numel(), device=scale.device) // state.state2.blocksize
+        scale = state.state2.code[scale.int()] * state.state2.absmax[blocks] + state.offset
+    packed = base.weight.detach().view(-1)
+    codes = torch.stack([packed >> 4, packed & 15], dim=-1).view(-1, state.blocksize)
+    return (state.code[codes.int()] * scale[:, None]).view(state.shape).to(dtype)
 
 
 def prepare_layers(network, *, compiled: bool, checkpointed: bool) -> None:
@@ -157,5 +156,18 @@ def prepare_layers(network, *, compiled: bool, checkpointed: bool) -> None:
     if compiled:
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     for layer in network.model.language_model.layers:
-        run = torch.compile(layer.forward, dynamic=False) if compiled else layer.forward
+        plain = MethodType(type(layer).forward, layer)  # so that a second call starts afresh
+        run = torch.compile(plain, dynamic=False) if compiled else plain
         layer.forward = partial(checkpoint, run, use_reentrant=False) if checkpointed else run
+
+
+def answer_gradients(network, batch: Batch, image_features: torch.Tensor) -> torch.Tensor:
+    """The gradient of the answers' cross-entropy at every trained weight, in one row."""
+    network.train()
+    trained = [p for p in network.parameters() if p.requires_grad]
+    logits = answer_logits(network, batch, image_features)
+    row, place = (index.to(logits.device) for index in batch.predictors)
+    said = batch.input_ids.to(logits.device)[row, place + 1]
+    gradients = torch.autograd.grad(F.cross_entropy(logits.float(), said), trained, allow_unused=True)
+    return torch.cat([torch.zeros(p.numel()) if g is None else g.float().reshape(-1).cpu()
+                      for p, g in zip(trained, gradients, strict=True)])  # fmt: skip

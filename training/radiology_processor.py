@@ -117,7 +117,9 @@ class RadiologyProcessor:
         found = int(batch.token_type_ids.sum())
         start, end = batch.image_span
         if found != self.image_tokens or end - start != found:
-            raise NotConformant(f"the prompt holds {found} image tokens, the model expects one block of {self.image_tokens}")
+            raise NotConformant(
+                f"the prompt holds {found} image tokens, the model expects one block of {self.image_tokens}"
+            )
         text = self.processor.apply_chat_template(
             chat(prompt_text(example.task, example.context)), tokenize=False, add_generation_prompt=True
         ).removeprefix(self.tokenizer.bos_token)
@@ -129,7 +131,10 @@ class RadiologyProcessor:
         if theirs["token_type_ids"][0].tolist() != batch.token_type_ids[0, : len(example.prompt)].tolist():
             raise NotConformant("token_type_ids differ from the processor's own")
         said = self.tokenizer.decode(labels[labels != IGNORED])
-        if said != answer_json(example.answer) + END_OF_TURN or json.loads(said.removesuffix(END_OF_TURN)) != example.answer:
+        if (
+            said != answer_json(example.answer) + END_OF_TURN
+            or json.loads(said.removesuffix(END_OF_TURN)) != example.answer
+        ):
             raise NotConformant(f"the tokens under the loss decode to {said!r}, not to {example.answer}")
         counted = (labels != IGNORED).nonzero()[:, 0].tolist()
         if counted != list(range(len(example.prompt), len(ids))):
@@ -171,7 +176,9 @@ def sampling_weights(examples: Sequence[Example], balance: float) -> np.ndarray:
     return weights
 
 
-def epoch_batches(examples: Sequence[Example], batch_size: int, *, seed: int, epoch: int, balance: float) -> list[list[int]]:
+def epoch_batches(
+    examples: Sequence[Example], batch_size: int, *, seed: int, epoch: int, balance: float
+) -> list[list[int]]:
     """Indices of every batch of an epoch. A pure function of its arguments, so a run goes on from a step's number.
 
     The epoch draws `len(examples)` times by systematic sampling (each example floor or ceil of its weight times), cuts

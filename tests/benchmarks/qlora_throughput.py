@@ -243,6 +243,7 @@ def main() -> None:
     more = 2 if tiny else 24
     name = torch.cuda.get_device_name() if DEVICE == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, matrix products {matrix_tflops()} TFLOP/s", flush=True)
+    same = check_gradients(tiny, compiled)
     makers = {
         "google's recipe": lambda: google(tiny),
         f"12 GB: NF4, checkpointed, batch {rows}": lambda: ours(
@@ -259,6 +260,38 @@ def main() -> None:
     report(found, name)
     if arguments.json:
         arguments.json.write_text(json.dumps({"device": name, "rows": found}, indent=1) + "\n")
+    if not same:
+        sys.exit("The fast pass trains on other gradients than the plain one.")
+
+
+def gradients(tiny: bool, **how) -> dict[str, torch.Tensor]:
+    """Of every LoRA weight, at random values of all of them."""
+    if DEVICE == "cuda":
+        torch.cuda.empty_cache()
+    network, loss, _ = ours(tiny, 2 if tiny else 4, **how)
+    generator = torch.Generator().manual_seed(5)
+    for p in network.parameters():
+        if p.requires_grad:
+            p.data.copy_(torch.randn(p.shape, generator=generator) * 0.02)
+    loss().backward()
+    return {n: p.grad.float().cpu() for n, p in network.named_parameters() if p.requires_grad}
+
+
+def check_gradients(tiny: bool, compiled: bool) -> bool:
+    """Each fast way against the plain one: a step that is quick and wrong is worth nothing."""
+    same = True
+    plain = gradients(tiny, nf4=False, compiled=False, checkpointed=False)
+    for how in ({"nf4": True, "checkpointed": True}, {"nf4": False, "checkpointed": False}):
+        fast = gradients(tiny, compiled=compiled, **how)
+        cosines = [torch.cosine_similarity(fast[n].flatten(), plain[n].flatten(), dim=0).item() for n in plain]
+        norms = [float(fast[n].norm() / plain[n].norm()) for n in plain]
+        print(
+            f"gradients, {how}: cosine to the plain pass {min(cosines):.4f} at least, length {min(norms):.3f} to "
+            f"{max(norms):.3f} of it, over {len(plain)} weights",
+            flush=True,
+        )
+        same &= min(cosines) > 0.97
+    return same
 
 
 def report(found: list[dict], name: str) -> None:
@@ -279,7 +312,9 @@ def report(found: list[dict], name: str) -> None:
         within = [r for r in found if r["recipe"].startswith("1") or r["recipe"].startswith("4")]
         fits = [r["samples_per_s"] for r in within if r["reserved_gb"] and r["reserved_gb"] <= float(budget[:2])]
         best = max(fits, default=0.0)
-        print(f"within {budget}: {best:.1f} samples/s, goal {goal:.0f}: {'met' if best >= goal else 'missed'} on {name}")
+        print(
+            f"within {budget}: {best:.1f} samples/s, goal {goal:.0f}: {'met' if best >= goal else 'missed'} on {name}"
+        )
 
 
 if __name__ == "__main__":

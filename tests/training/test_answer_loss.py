@@ -3,14 +3,25 @@
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoProcessor, Gemma3ForConditionalGeneration
 
 from engine.findings.answers import ALLOWED, Task, bone_age_answer, fracture_answer, rop_answer
+from engine.inference.checkpoint import load_reader
 from engine.inference.read import ReadContext
 from engine.settings import PHANTOM_MODEL_DIR
 from training.answer_loss import AnswerLoss, soft_cross_entropy
-from training.language_pass import answer_logits, differs_from_library
+from training.language_pass import (
+    answer_gradients,
+    answer_logits,
+    differs_from_library,
+    lean_lora,
+    lora_layers,
+    prepare_layers,
+    unpack,
+)
 from training.radiology_processor import RadiologyProcessor
+from training.train_radiology import LANGUAGE_LAYERS
 
 ANSWERS = [bone_age_answer(9), bone_age_answer(126), rop_answer("II", "2", "none"), fracture_answer("buckle")]
 
@@ -77,3 +88,27 @@ def test_logsumexps_gradient_is_the_softmax():
     target = torch.zeros(300, 50)
     target[:, 3], target[:, 7] = 0.25, 0.75
     assert torch.allclose(logits.grad, logits.detach().softmax(-1) - target, atol=1e-6)
+
+
+def test_the_lean_pass_over_4_bit_weights_has_pefts_gradients(processor, examples):
+    """Layers unpacked or not, checkpointed or not: what training on a GPU computes, here without torch.compile."""
+    batch, tokens = processor.collate(examples), features(len(examples))
+
+    def adapted():
+        torch.manual_seed(0)
+        reader = load_reader("phantom", None, gated=False)
+        reader.network.requires_grad_(False)
+        network = get_peft_model(reader.network, LoraConfig(r=4, target_modules=LANGUAGE_LAYERS)).get_base_model()
+        for layer in lora_layers(network):
+            torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.02)
+        return network
+
+    network = adapted()
+    theirs = answer_gradients(network, batch, tokens)
+    assert theirs.norm() > 0
+    lean_lora(network)
+    prepare_layers(network, compiled=False, checkpointed=True)
+    assert torch.allclose(answer_gradients(network, batch, tokens), theirs, atol=1e-5)
+    assert unpack(network) > 0
+    prepare_layers(network, compiled=False, checkpointed=False)
+    assert torch.allclose(answer_gradients(network, batch, tokens), theirs, atol=1e-5)

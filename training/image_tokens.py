@@ -1,0 +1,129 @@
+"""Image tokens computed once: the vision tower is frozen, so an image always gives the same ones.
+
+Each training image is kept as it is and in `views - 1` augmented forms (turned, shifted, scaled, brighter or darker,
+mirrored), drawn from the image's own hash: the same image gives the same views in every run. Tokens lie in
+CACHE_DIR/<model>/<image sha256>.safetensors, and a later run finds them there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from engine.errors import FileRefused, PediScreenError
+from engine.imaging.display import display_pixels
+from engine.imaging.load import load_film
+from engine.imaging.preprocess import model_image
+from engine.inference.reader import IMAGES_AT_ONCE, Reader
+
+VIEWS_VERSION = 1  # counts changes to `augmented`, which would leave wrong tokens in old caches
+
+
+class UnreadableImages(PediScreenError):
+    """Images of the data set that cannot be decoded; the message names the first."""
+
+
+def film_image(path: Path) -> Image.Image:
+    """As a read sees it. Raises FileRefused."""
+    return model_image(display_pixels(load_film(path)))
+
+
+def augmented(image: Image.Image, sha256: str, view: int) -> Image.Image:
+    """View 0 is the image; the others are what the same film could have looked like."""
+    if view == 0:
+        return image
+    rng = np.random.default_rng([int(sha256[:12], 16), view])
+    pixels = np.asarray(image)
+    side = pixels.shape[0]
+    place = cv2.getRotationMatrix2D((side / 2, side / 2), rng.uniform(-8, 8), rng.uniform(0.94, 1.06))
+    place[:, 2] += rng.uniform(-0.03, 0.03, 2) * side
+    pixels = cv2.warpAffine(pixels, place, (side, side), flags=cv2.INTER_LINEAR, borderValue=0)
+    if rng.random() < 0.5:
+        pixels = pixels[:, ::-1]
+    gamma, gain = rng.uniform(0.9, 1.1), rng.uniform(0.92, 1.08)
+    table = np.clip(255 * gain * (np.arange(256) / 255) ** gamma, 0, 255).astype(np.uint8)
+    return Image.fromarray(table[pixels])
+
+
+def cache_key(reader: Reader) -> str:
+    size = reader.processor.image_processor.size["height"]
+    name = f"{reader.model_version} {size} views {VIEWS_VERSION} {reader.network.dtype}"
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def bytes_needed(reader: Reader, images: int, views: int) -> int:
+    config = reader.network.config
+    return images * views * config.mm_tokens_per_image * config.text_config.hidden_size * reader.network.dtype.itemsize
+
+
+class ImageTokens:
+    """Tokens by image index and view, in memory where `in_memory`, else read from the cache as they are asked for."""
+
+    def __init__(self, files: list[Path], views: list[int], in_memory: bool) -> None:
+        self.files, self.views, self.in_memory = files, views, in_memory
+        self._kept: dict[int, torch.Tensor] = {}
+
+    def __getitem__(self, place: tuple[int, int]) -> torch.Tensor:
+        image, view = place
+        if image not in self._kept:
+            tokens = load_file(self.files[image])["tokens"]
+            if not self.in_memory:
+                return tokens[view]
+            self._kept[image] = tokens
+        return self._kept[image][view]
+
+    def stack(self, images: Sequence[int], views: Sequence[int], device: torch.device) -> torch.Tensor:
+        """(n, image tokens, hidden)"""
+        return torch.stack([self[i, v] for i, v in zip(images, views, strict=True)]).to(device)
+
+
+def compute(
+    reader: Reader,
+    paths: Sequence[Path],
+    views: Sequence[int],
+    cache_dir: Path,
+    *,
+    in_memory: bool = True,
+    progress: Callable[[int], None] = lambda n: None,
+    share: tuple[int, int] = (0, 1),
+) -> ImageTokens:
+    """`views`: how many of each image. `share` = (rank, processes): this process computes every processes-th image.
+
+    Raises UnreadableImages after trying all of them, so that one run names all."""
+    folder = cache_dir / cache_key(reader)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(2) as pool:
+        hashes = list(pool.map(lambda p: hashlib.sha256(p.read_bytes()).hexdigest(), paths))
+    files = [folder / f"{sha}-{n}.safetensors" for sha, n in zip(hashes, views, strict=True)]
+    todo = [i for i, file in enumerate(files) if not file.is_file() and i % share[1] == share[0]]
+    progress(len(files) - len(todo))
+    refused: list[str] = []
+
+    def decode(index: int) -> Image.Image | None:
+        try:
+            return film_image(paths[index])
+        except FileRefused as error:
+            refused.append(f"{paths[index]}: {error}")
+            return None
+
+    with ThreadPoolExecutor(2) as pool, torch.inference_mode():
+        for index, image in zip(todo, pool.map(decode, todo), strict=True):
+            if image is not None and not refused:
+                shown = [augmented(image, hashes[index], v) for v in range(views[index])]
+                parts = [
+                    reader.image_tokens(shown[k : k + IMAGES_AT_ONCE]) for k in range(0, len(shown), IMAGES_AT_ONCE)
+                ]
+                unfinished = files[index].with_suffix(f".{share[0]}.part")
+                save_file({"tokens": torch.cat(parts).cpu().contiguous()}, unfinished)
+                unfinished.replace(files[index])
+            progress(1)
+    if refused:
+        raise UnreadableImages(f"{len(refused)} images cannot be read; the first: {refused[0]}")
+    return ImageTokens(files, list(views), in_memory)
