@@ -1,7 +1,7 @@
 """Step 2 of 4: QLoRA fine-tuning.
 
     python -m training.train_radiology --data_dir ./pedirad-custom --output_dir ./models/medgemma-4b-radiology
-    accelerate launch --num_processes 4 -m training.train_radiology ...          several GPUs (or processes)
+    accelerate launch --multi_gpu --num_processes 4 -m training.train_radiology ...      several GPUs, or CPU processes
 
 Reads the train and val annotations; writes lora/ (the adapter of the best validation), config.json, metrics.jsonl,
 TensorBoard events under tensorboard/, and checkpoints while it runs. The same command after a kill goes on from the
