@@ -55,7 +55,7 @@ def is_stored_as_int8(name: str, shape: tuple[int, ...]) -> bool:
     """Whether an unquantised weight of model.safetensors moves to int8.safetensors."""
     if len(shape) != 2 or not name.endswith(".weight") or name.endswith("position_embedding.weight"):
         return False
-    return name.endswith("embed_tokens.weight") or name.startswith("vision_tower.")
+    return name.endswith("embed_tokens.weight") or name.removeprefix("model.").startswith("vision_tower.")
 
 
 def write(source: Path, folder: Path) -> None:
@@ -144,7 +144,7 @@ def size_of(config: Gemma3Config) -> FolderSize:
             if isinstance(module, torch.nn.Linear) and kind == "weight" and not name.startswith(tuple(skipped)):
                 blocks = -(-count // NF4_BLOCK)
                 nf4 += -(-count // 2) + blocks + 4 * (-(-blocks // NESTED_BLOCK)) + 4 * (256 + 16)
-            elif is_stored_as_int8(f"{name}.{kind}".removeprefix("model."), tuple(tensor.shape)):
+            elif is_stored_as_int8(f"{name}.{kind}", tuple(tensor.shape)):
                 int8 += count + 4 * tensor.shape[0]
             else:
                 other += 2 * count

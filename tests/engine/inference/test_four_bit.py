@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from engine.errors import ModelUnavailable
@@ -86,6 +86,23 @@ def test_the_arithmetic_equals_the_files(tmp_path):
     on_disk = sum(f.stat().st_size for f in tmp_path.glob("*.safetensors"))
     size = four_bit.size_of(Gemma3Config.from_pretrained(PHANTOM_MODEL_DIR))
     assert size.total == pytest.approx(on_disk, rel=0.02)  # the files have headers with every tensor's name
+
+
+def test_names_from_before_and_after_transformers_5_are_stored_alike(tmp_path):
+    """Saved again, a checkpoint keeps the names it was loaded by: vision_tower. or model.vision_tower."""
+    network = tiny(100)
+    sizes = set()
+    for kind in ("library's", "module's"):
+        source, folder = tmp_path / kind, tmp_path / f"{kind} four"
+        folder.mkdir()
+        network.save_pretrained(source)
+        if kind == "module's":
+            named = {name: p.detach().clone() for name, p in network.named_parameters()}
+            save_file(named, source / "model.safetensors", metadata={"format": "pt"})
+        four_bit.write(source, folder)
+        sizes.add((folder / four_bit.INT8_FILE).stat().st_size // 1024)
+        four_bit.load(folder, Gemma3Config.from_pretrained(folder), torch.float32, None)
+    assert len(sizes) == 1
 
 
 def test_medgemma_4b_fits(capsys):
