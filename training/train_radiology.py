@@ -386,7 +386,7 @@ def keep_best(config: TrainingConfig, network) -> None:
     """The adapter of the best validation so far, in a folder of its own until the run is over."""
     unfinished = config.output_dir / "best.part"
     shutil.rmtree(unfinished, ignore_errors=True)
-    network.save_pretrained(unfinished, safe_serialization=True)
+    network.save_pretrained(unfinished, save_embedding_layers=False)  # or PEFT asks the hub for the base
     record_base(unfinished, config.base_model)
     best = config.output_dir / "best"
     shutil.rmtree(best, ignore_errors=True)
