@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy.stats import rankdata
-from sklearn.metrics import f1_score, recall_score
 
 from engine.errors import AnswerRefused
 from engine.findings.answers import Answer, Fracture, Plus, Stage, Zone, check_answer
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+LIMITS_SD = 1.96  # of the errors, either side of the bias
+CALIBRATION_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,36 @@ class RadiologyMetrics:
         errors = _errors(predictions_months, ground_truth_months)
         return float((np.abs(errors) <= margin_months).mean()) if len(errors) else None
 
+    def bone_age_rmse(self, predictions_months: Sequence[float], ground_truth_months: Sequence[float]) -> float | None:
+        """Root of the mean squared error, in months."""
+        errors = _errors(predictions_months, ground_truth_months)
+        return float(np.sqrt((errors**2).mean())) if len(errors) else None
+
     def bone_age_bias(self, predictions_months: Sequence[float], ground_truth_months: Sequence[float]) -> float | None:
         """Mean signed error in months; positive reads too old."""
         errors = _errors(predictions_months, ground_truth_months)
         return float(errors.mean()) if len(errors) else None
+
+    def bone_age_limits_of_agreement(
+        self, predictions_months: Sequence[float], ground_truth_months: Sequence[float]
+    ) -> tuple[float, float] | None:
+        """Bias -+ 1.96 SD of the signed errors (Bland & Altman, Lancet 1986;327:307-310); None under two cases."""
+        errors = _errors(predictions_months, ground_truth_months)
+        if len(errors) < 2:
+            return None
+        half = LIMITS_SD * errors.std(ddof=1)
+        return float(errors.mean() - half), float(errors.mean() + half)
+
+    def interval_coverage(
+        self, intervals_months: Sequence[tuple[float, float]], ground_truth_months: Sequence[float]
+    ) -> float | None:
+        """Share of the labels that lie within their interval, ends included."""
+        _check_aligned(intervals_months, ground_truth_months)
+        if not len(ground_truth_months):
+            return None
+        low, high = np.asarray(intervals_months, float).T
+        truth = np.asarray(ground_truth_months, float)
+        return float(((low <= truth) & (truth <= high)).mean())
 
     def rop_auc(
         self, labels_dict: Mapping[str, Sequence[str]], predictions_dict: Mapping[str, Sequence[Mapping[str, float]]]
@@ -77,17 +104,82 @@ class RadiologyMetrics:
             for field, labels in labels_dict.items()
         }
 
+    def rop_auc_by_class(
+        self, labels_dict: Mapping[str, Sequence[str]], predictions_dict: Mapping[str, Sequence[Mapping[str, float]]]
+    ) -> dict[str, dict[str, float | None]]:
+        """One-vs-rest AUC of every class of every field; None for a class that no case has, or every case."""
+        return {
+            field: one_vs_rest_auc(labels, predictions_dict[field], [v.value for v in ROP_CLASSES[field]])
+            for field, labels in labels_dict.items()
+        }
+
     def fracture_f1(self, fracture_preds: Sequence[str], fracture_gt: Sequence[str]) -> float | None:
         """Macro F1 over the classes that occur among labels or predictions."""
-        if not len(fracture_gt):
-            return None
-        return float(f1_score(fracture_gt, fracture_preds, average="macro", zero_division=0.0))
+        _check_aligned(fracture_preds, fracture_gt)
+        classes = np.union1d(np.asarray(fracture_gt, str), np.asarray(fracture_preds, str))
+        found = [self.f1(fracture_preds, fracture_gt, c) for c in classes]
+        return float(np.mean(found)) if found else None
+
+    def f1(self, predictions: Sequence[str], labels: Sequence[str], positive: str) -> float | None:
+        """F1 of one class; None where neither a label nor a prediction is it."""
+        said, true = _is(positive, predictions, labels)
+        involved = said.sum() + true.sum()
+        return float(2 * (said & true).sum() / involved) if involved else None
 
     def sensitivity(self, predictions: Sequence[str], labels: Sequence[str], positive: str) -> float | None:
         """Recall of one class; None where no case has it."""
-        if positive not in set(labels):
-            return None
-        return float(recall_score(labels, predictions, labels=[positive], average=None)[0])
+        said, true = _is(positive, predictions, labels)
+        return float(said[true].mean()) if true.any() else None
+
+    def specificity(self, predictions: Sequence[str], labels: Sequence[str], positive: str) -> float | None:
+        """Share of the cases without `positive` that are not read as it; None where every case has it."""
+        said, true = _is(positive, predictions, labels)
+        return float((~said[~true]).mean()) if not true.all() else None
+
+    def accuracy(self, predictions: Sequence[str], labels: Sequence[str]) -> float | None:
+        _check_aligned(predictions, labels)
+        return float((np.asarray(predictions) == np.asarray(labels)).mean()) if len(labels) else None
+
+    def calibration_error(
+        self, confidences: Sequence[float], correct: Sequence[bool], bins: int = CALIBRATION_BINS
+    ) -> float | None:
+        """Expected calibration error: the mean over cases of |confidence - accuracy| of the case's bin.
+
+        `confidences` are the probabilities of the answers given, `correct` whether those were right; bins are of
+        equal width (Guo et al., ICML 2017)."""
+        found = reliability(confidences, correct, bins)
+        total = sum(b.n for b in found)
+        return sum(b.n * abs(b.confidence - b.accuracy) for b in found) / total if total else None
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The cases whose confidence lies in (low, high]; `accuracy` is the share of them that were right."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float  # their mean
+    accuracy: float
+
+
+def reliability(
+    confidences: Sequence[float], correct: Sequence[bool], bins: int = CALIBRATION_BINS
+) -> list[ReliabilityBin]:
+    """The bins that hold cases, in order."""
+    _check_aligned(confidences, correct)
+    confidence, right = np.asarray(confidences, float), np.asarray(correct, bool)
+    if not ((confidence >= 0) & (confidence <= 1 + 1e-4)).all():
+        raise ValueError("a confidence must lie between 0 and 1")
+    # the small step keeps 0.3, which is 3 bins of 0.1 and a rounding error, in its own bin
+    place = np.clip(np.ceil(confidence * bins - 1e-9).astype(int) - 1, 0, bins - 1)
+    return [
+        ReliabilityBin(
+            b / bins, (b + 1) / bins, int(here.sum()), float(confidence[here].mean()), float(right[here].mean())
+        )
+        for b in range(bins)
+        if (here := place == b).any()
+    ]
 
 
 ROP_CLASSES = {"zone": Zone, "stage": Stage, "plus_disease": Plus}
@@ -104,30 +196,67 @@ def binary_auc(is_positive: np.ndarray, score: np.ndarray) -> float | None:
     return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+def one_vs_rest_auc(
+    labels: Sequence[str], probabilities: Sequence[Mapping[str, float]], classes: Sequence[str]
+) -> dict[str, float | None]:
+    """Each class against all others, by its probability."""
+    _check_aligned(probabilities, labels)
+    labels_ = np.asarray(labels, str)
+    return {c: binary_auc(labels_ == c, np.array([p[c] for p in probabilities], float)) for c in classes}
+
+
 def macro_auc(
     labels: Sequence[str], probabilities: Sequence[Mapping[str, float]], classes: Sequence[str]
 ) -> float | None:
-    labels_ = np.asarray(labels)
-    found = [c for c in classes if (labels_ == c).any()]
-    if len(found) < 2:
-        return None
-    scores = {c: np.array([p[c] for p in probabilities]) for c in found}
-    return float(np.mean([binary_auc(labels_ == c, scores[c]) for c in found]))
+    """Mean of the one-vs-rest AUCs of the classes that occur; None with fewer than two of them."""
+    present = set(np.asarray(labels, str).tolist())
+    found = one_vs_rest_auc(labels, probabilities, [c for c in classes if c in present])
+    return float(np.mean(list(found.values()))) if len(found) >= 2 else None
 
 
-def bootstrap(figure: Callable[[np.ndarray], float | None], cases: int, seed: int = 0) -> Interval:
-    """`figure(indices)` over all cases, and its percentile interval over resampled cases."""
+def bootstrap(
+    figure: Callable[[np.ndarray], float | None], cases: int, seed: int = 0, patients: Sequence[object] | None = None
+) -> Interval:
+    """`figure(indices)` over all cases, and its percentile interval over resampled cases.
+
+    With `patients` (one key a case) whole patients are drawn, because the images of one child are not independent.
+    No interval where the figure is undefined in half of the samples or more."""
     value = figure(np.arange(cases)) if cases else None
     if value is None:
         return Interval(None, None, None)
     rng = np.random.default_rng(seed)
-    drawn = [figure(rng.integers(0, cases, cases)) for _ in range(RESAMPLES)]
-    defined = np.array([d for d in drawn if d is not None])
+    draw = _draw_cases(rng, cases) if patients is None else _draw_patients(rng, patients)
+    defined = [d for _ in range(RESAMPLES) if (d := figure(draw())) is not None]
+    if len(defined) <= RESAMPLES / 2:
+        return Interval(value, None, None)
     tail = (1 - CONFIDENCE) / 2
     return Interval(value, float(np.quantile(defined, tail)), float(np.quantile(defined, 1 - tail)))
 
 
+def _draw_cases(rng: np.random.Generator, cases: int) -> Callable[[], np.ndarray]:
+    return lambda: rng.integers(0, cases, cases)
+
+
+def _draw_patients(rng: np.random.Generator, patients: Sequence[object]) -> Callable[[], np.ndarray]:
+    of_patient: dict[object, list[int]] = {}
+    for index, patient in enumerate(patients):
+        of_patient.setdefault(patient, []).append(index)
+    if len(of_patient) == len(patients):
+        return _draw_cases(rng, len(patients))
+    members = [np.array(indices) for indices in of_patient.values()]
+    return lambda: np.concatenate([members[k] for k in rng.integers(0, len(members), len(members))])
+
+
+def _is(positive: str, predictions: Sequence[str], labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    _check_aligned(predictions, labels)
+    return np.asarray(predictions, str) == positive, np.asarray(labels, str) == positive
+
+
 def _errors(predictions: Sequence[float], truth: Sequence[float]) -> np.ndarray:
+    _check_aligned(predictions, truth)
+    return np.asarray(predictions, float) - np.asarray(truth, float)
+
+
+def _check_aligned(predictions: Sequence, truth: Sequence) -> None:
     if len(predictions) != len(truth):
         raise ValueError(f"{len(predictions)} predictions but {len(truth)} labels")
-    return np.asarray(predictions, float) - np.asarray(truth, float)
