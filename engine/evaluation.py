@@ -117,12 +117,21 @@ def _bone_age(truth: list[Answer], reads: list[Read]) -> dict[str, Callable]:
     label = np.array([t["bone_age_months"] for t in truth], float)
     said = np.array([r.median_months for r in reads], float)
     low, high = np.array([r.interval_months for r in reads], float).reshape(-1, 2).T
-    covered = (low <= label) & (label <= high)
+    intervals = np.stack([low, high], 1)
+
+    def limit(side: int) -> Callable:
+        return lambda i: METRICS.bone_age_limits_of_agreement(said[i], label[i])[side] if len(i) > 1 else None
+
     return {
         "mae_months": lambda i: METRICS.bone_age_mae(said[i], label[i]),
         "within_2_months": lambda i: METRICS.bone_age_within_months(said[i], label[i], 2.0),
         "bias_months": lambda i: METRICS.bone_age_bias(said[i], label[i]),
-        "interval_80_coverage": lambda i: float(covered[i].mean()) if len(i) else None,
+        "rmse_months": lambda i: METRICS.bone_age_rmse(said[i], label[i]),
+        "within_6_months": lambda i: METRICS.bone_age_within_months(said[i], label[i], 6.0),
+        "within_12_months": lambda i: METRICS.bone_age_within_months(said[i], label[i], 12.0),
+        "lower_limit_of_agreement_months": limit(0),
+        "upper_limit_of_agreement_months": limit(1),
+        "interval_80_coverage": lambda i: METRICS.interval_coverage(intervals[i], label[i]),
     }
 
 
@@ -138,6 +147,11 @@ def _rop(truth: list[Answer], reads: list[Read]) -> dict[str, Callable]:
     def sensitivity(field: str, value: str) -> Callable:
         return lambda i: METRICS.sensitivity(said[field][i], label[field][i], value)
 
+    def calibration(field: str) -> Callable:
+        sure = np.array([q[value] for q, value in zip(p[field], said[field], strict=True)])
+        right = said[field] == label[field]
+        return lambda i: METRICS.calibration_error(sure[i], right[i])
+
     def auc(field: str, values) -> Callable:
         return lambda i: macro_auc(label[field][i], [p[field][k] for k in i], [v.value for v in values])
 
@@ -151,20 +165,26 @@ def _rop(truth: list[Answer], reads: list[Read]) -> dict[str, Callable]:
         "zone_accuracy": accuracy("zone"),
         "stage_accuracy": accuracy("stage"),
         "plus_accuracy": accuracy("plus_disease"),
+        "zone_calibration_error": calibration("zone"),
+        "stage_calibration_error": calibration("stage"),
+        "plus_calibration_error": calibration("plus_disease"),
     }
 
 
 def _fracture(truth: list[Answer], reads: list[Read]) -> dict[str, Callable]:
     label, said = (np.array([a["fracture"] for a in answers]) for answers in (truth, [r.answer for r in reads]))
 
-    def sensitivity(kind: Fracture) -> Callable:
-        return lambda i: METRICS.sensitivity(said[i], label[i], kind.value)
+    sure = np.array([r.probabilities[value] for r, value in zip(reads, said, strict=True)])
 
+    def of_class(figure: Callable, kind: Fracture) -> Callable:
+        return lambda i: figure(said[i], label[i], kind.value)
+
+    by_class = {"sensitivity": METRICS.sensitivity, "specificity": METRICS.specificity, "f1": METRICS.f1}
     return {
         "macro_f1": lambda i: METRICS.fracture_f1(said[i], label[i]),
-        "distal_radius_sensitivity": sensitivity(Fracture.DISTAL_RADIUS),
-        "buckle_sensitivity": sensitivity(Fracture.BUCKLE),
-        "normal_sensitivity": sensitivity(Fracture.NORMAL),
+        **{f"{k.value}_{name}": of_class(figure, k) for name, figure in by_class.items() for k in Fracture},
+        "accuracy": lambda i: METRICS.accuracy(said[i], label[i]),
+        "calibration_error": lambda i: METRICS.calibration_error(sure[i], said[i] == label[i]),
     }
 
 
