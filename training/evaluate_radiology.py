@@ -29,6 +29,7 @@ class EvaluationConfig:
     adapter_path: Path | None = field(default=None, metadata={"help": "a lora/ folder for that model"})
     split: Literal["train", "val", "test"] = field(default="test", metadata={"help": "which images"})
     task: list[str] = field(default_factory=lambda: list(Task), metadata={"help": "bone_age, rop, fracture"})
+    output_dir: Path | None = field(default=None, metadata={"help": "also write evaluation.json here"})
     json: bool = field(default=False, metadata={"help": "print JSON"})
 
 
@@ -37,7 +38,11 @@ def main(config: EvaluationConfig) -> dict:
     tasks = [Task(task) for task in config.task]
     images = [(image.path, image.annotation) for image in load_split(config.data_dir, config.split, tasks)]
     reader = load_reader(config.model, config.adapter_path)
-    return evaluation.evaluate_images(reader, images, tasks, data=f"{config.data_dir} {config.split}")
+    result = evaluation.evaluate_images(reader, images, tasks, data=f"{config.data_dir} {config.split}")
+    if config.output_dir is not None:
+        config.output_dir.mkdir(parents=True, exist_ok=True)
+        (config.output_dir / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result
 
 
 if __name__ == "__main__":

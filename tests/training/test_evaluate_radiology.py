@@ -16,11 +16,12 @@ def evaluate(*arguments):
 
 def test_the_phantom_model_on_an_annotated_folder(tmp_path, capfd, monkeypatch):
     make_phantoms(tmp_path, "wrist", 10, 3, format="pedirad-custom")
-    done = evaluate("--data_dir", tmp_path, "--task", "fracture", "--json")
+    done = evaluate("--data_dir", tmp_path, "--task", "fracture", "--json", "--output_dir", tmp_path / "report")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["fracture"]["n"] == 2, "two of ten phantoms are in the test split"
     assert result["phantom"] is True
+    assert json.loads((tmp_path / "report" / "evaluation.json").read_text()) == result
     assert result["data"].endswith("test")
 
     monkeypatch.chdir(PROJECT_DIR)
