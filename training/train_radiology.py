@@ -273,7 +273,7 @@ def prepare(config: TrainingConfig, network, processor: RadiologyProcessor, exam
     length = max(len(e) for e in examples)
     on_gpu = base.device.type == "cuda"
     if on_gpu:
-        base.model.vision_tower.to("cpu")
+        base.model.vision_tower = None  # its tokens are computed
         torch.cuda.empty_cache()
     plan = memory_preflight.plan(base, config.batch_size, length, config.memory if on_gpu else "cpu")
     if plan.refusal:

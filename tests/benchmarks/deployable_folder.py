@@ -33,7 +33,7 @@ def write_random_weights(folder: Path, config: Gemma3Config) -> int:
     shard, size, written, places = {}, 0, 0, {}
     shapes = [(name, p.shape) for name, p in network.named_parameters()]
     for name, shape in shapes:
-        shard[name] = torch.randn(shape, dtype=torch.bfloat16) * 0.02
+        shard[name] = random_weight(name, shape)
         size += shard[name].nbytes
         if size > SHARD_BYTES or name == shapes[-1][0]:
             file = f"model-{written:05d}.safetensors"
@@ -43,6 +43,16 @@ def write_random_weights(folder: Path, config: Gemma3Config) -> int:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     config.save_pretrained(folder)
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def random_weight(name: str, shape: torch.Size) -> torch.Tensor:
+    """On the CPU, bf16. Norms as a fresh model has them, so that numbers stay finite through all layers."""
+    if len(shape) == 1:  # Gemma's norms multiply by 1 + weight, SigLIP's by the weight
+        return torch.full(
+            shape, float("vision_tower" in name and "norm" in name and name.endswith("weight")), dtype=torch.bfloat16
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return (torch.randn(shape, dtype=torch.bfloat16, device=device) * 0.02).cpu()
 
 
 def measured(function, *arguments) -> dict[str, float]:
