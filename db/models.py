@@ -2,8 +2,10 @@
 
 Columns marked `identifying` hold what could name a child: they never leave in an export, a log or an audit row.
 
-    patient ── study ── image ─┬─ prediction ── model_version
-                               └─ review ────── user_account
+    patient ── study ── image ─┬─ prediction ── model_version ── deployment (which one is in use)
+                               ├─ shadow_read ──┘      │
+                               └─ review ── data_set_review ── data_set ── retrain_run
+                                     └───── user_account
     quarantine (files that were refused) · audit_event (who did what) · worker (who is alive)
 """
 
@@ -111,6 +113,52 @@ class QuarantineState(StrEnum):
     DISMISSED = "dismissed"
 
 
+class ModelState(StrEnum):
+    """`candidate`: made here and never in use. `shadow`: reads alongside, unseen by readers. `in_use`: its reads are
+    shown. `retired`: it was in use, and what it read stays. Exactly one is in use once a worker has loaded a model."""
+
+    CANDIDATE = "candidate"
+    SHADOW = "shadow"
+    IN_USE = "in_use"
+    RETIRED = "retired"
+
+
+class DeploymentKind(StrEnum):
+    PROMOTION = "promotion"
+    ROLLBACK = "rollback"
+
+
+class RetrainState(StrEnum):
+    """The first three are unfinished, and only one run can be so at a time. `held`: the gate did not let the candidate
+    through, or an admin declined it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    AWAITING_SIGNATURE = "awaiting_signature"
+    PROMOTED = "promoted"
+    HELD = "held"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class RetrainStep(StrEnum):
+    """In this order."""
+
+    SNAPSHOT = "snapshot"
+    TRAIN = "train"
+    MERGE = "merge"
+    EVALUATE = "evaluate"
+    GATE = "gate"
+
+
+class Split(StrEnum):
+    """The same set as engine.annotations.SPLITS (a test keeps them equal)."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
 class Role(StrEnum):
     READER = "reader"
     ADJUDICATOR = "adjudicator"
@@ -147,6 +195,11 @@ class Base(DeclarativeBase):
                 RejectReason,
                 QuarantineState,
                 Role,
+                ModelState,
+                DeploymentKind,
+                RetrainState,
+                RetrainStep,
+                Split,
             )
         },
     }
@@ -231,13 +284,97 @@ class Image(Base):
     study: Mapped[Study] = relationship(back_populates="images", lazy="raise")
 
 
+class DataSet(Base):
+    """What a retraining saw: a snapshot of the reviews, named by the hash of what was written."""
+
+    __tablename__ = "data_set"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    counts: Mapped[dict[str, Any]]  # task -> split -> images, and what else the snapshot counted
+    left_out: Mapped[dict[str, Any]]  # reason -> images
+
+
+class DataSetReview(Base):
+    """One decision that went into a data set. The decision is the one that stood then, whatever came after."""
+
+    __tablename__ = "data_set_review"
+
+    data_set_fk: Mapped[int] = mapped_column(ForeignKey("data_set.id"), primary_key=True)
+    review_fk: Mapped[int] = mapped_column(ForeignKey("review.id"), primary_key=True, index=True)
+    image_fk: Mapped[int] = mapped_column(ForeignKey("image.id"), index=True)
+    split: Mapped[Split]
+
+
 class ModelVersion(Base):
+    """A model that has read here, or was made here. `folder` NULL: the one that PEDISCREEN_MODEL names; it has no
+    lineage but its name. `name` is what its reads carry (Reader.model_version)."""
+
     __tablename__ = "model_version"
+    __table_args__ = (CheckConstraint("(folder IS NULL) = (folder_sha256 IS NULL)", name="folder_has_a_hash"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)
     is_phantom: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    state: Mapped[ModelState] = mapped_column(default=ModelState.RETIRED)
+    folder: Mapped[str | None] = mapped_column(String(255), unique=True, index=True)  # below the data folder
+    folder_sha256: Mapped[str | None] = mapped_column(String(64))  # engine.inference.model_folder.sha256_of
+    base_model: Mapped[str | None] = mapped_column(String(200))  # the name that its weights came from
+    adapter_sha256: Mapped[str | None] = mapped_column(String(64))
+    data_set_fk: Mapped[int | None] = mapped_column(ForeignKey("data_set.id"))
+    code_version: Mapped[str | None] = mapped_column(String(64))
+    settings: Mapped[dict[str, Any] | None]  # what the training was asked for
+    metrics: Mapped[dict[str, Any] | None]  # what the evaluation found
+    shadow_since: Mapped[datetime | None]  # while `shadow`
+    shadow_from_prediction: Mapped[int | None]  # the first prediction that the shadow reads again
+
+    data_set: Mapped[DataSet | None] = relationship(lazy="raise")
+
+
+class Deployment(Base):
+    """Which model is in use: the row with the highest id; none means the one that PEDISCREEN_MODEL names. Only ever
+    added to. The id is counted by hand, so that exactly one of two simultaneous admins wins."""
+
+    __tablename__ = "deployment"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    model_version_fk: Mapped[int | None] = mapped_column(ForeignKey("model_version.id"), index=True)  # NULL: as above
+    kind: Mapped[DeploymentKind]
+    deployed_by: Mapped[str] = mapped_column(String(64))  # username
+    deployed_at: Mapped[datetime] = mapped_column(default=utc_now)
+    change_record: Mapped[str | None] = mapped_column(String(255))  # a markdown file below the data folder
+    comment: Mapped[str | None] = mapped_column(Text)
+    # what a rollback from here returns to; NULL: the model that PEDISCREEN_MODEL names
+    previous_id: Mapped[int | None] = mapped_column(ForeignKey("deployment.id"))
+
+    model_version: Mapped[ModelVersion | None] = relationship(lazy="raise")
+
+
+class RetrainRun(Base):
+    """One press of the button. `unfinished` is 1 for the run that is not over, and unique: two clicks, two admins and
+    two tabs start one."""
+
+    __tablename__ = "retrain_run"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[RetrainState] = mapped_column(default=RetrainState.QUEUED)
+    unfinished: Mapped[int | None] = mapped_column(
+        Computed("CASE WHEN state IN ('queued', 'running', 'awaiting_signature') THEN 1 END", persisted=True),
+        unique=True,
+    )
+    step: Mapped[RetrainStep | None]  # NULL until it starts; the one it ended in afterwards
+    started_by: Mapped[str] = mapped_column(String(64))  # username
+    started_at: Mapped[datetime] = mapped_column(default=utc_now)
+    finished_at: Mapped[datetime | None]
+    progress: Mapped[float] = mapped_column(default=0.0)  # of the step, 0 to 1
+    message: Mapped[str | None] = mapped_column(Text)  # a sentence for the admin
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    data_set_fk: Mapped[int | None] = mapped_column(ForeignKey("data_set.id"))
+    candidate_fk: Mapped[int | None] = mapped_column(ForeignKey("model_version.id"), unique=True)
+    decision: Mapped[dict[str, Any] | None]  # what the gate decided, and on which figures
+    cancel_requested_by: Mapped[str | None] = mapped_column(String(64))
 
 
 class Prediction(Base):
@@ -262,6 +399,29 @@ class Prediction(Base):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
     model_version: Mapped[ModelVersion] = relationship(lazy="raise")
+
+
+class ShadowRead(Base):
+    """What a shadow model says of an image. A table of its own, so that no query for readers can meet it."""
+
+    __tablename__ = "shadow_read"
+    __table_args__ = (UniqueConstraint("image_fk", "model_version_fk", "read_round"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    image_fk: Mapped[int] = mapped_column(ForeignKey("image.id"))
+    model_version_fk: Mapped[int] = mapped_column(ForeignKey("model_version.id"), index=True)
+    read_round: Mapped[int]
+    prediction_fk: Mapped[int] = mapped_column(ForeignKey("prediction.id"))  # the read it stands beside
+    task: Mapped[Task]
+    answer: Mapped[dict[str, Any] | None]
+    probabilities: Mapped[dict[str, Any]]
+    median_months: Mapped[int | None]
+    interval_low_months: Mapped[int | None]
+    interval_high_months: Mapped[int | None]
+    abstained: Mapped[bool]
+    reason: Mapped[str | None] = mapped_column(Text)
+    milliseconds: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class UserAccount(Base):

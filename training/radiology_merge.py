@@ -55,6 +55,9 @@ class MergeConfig:
         default=None, metadata={"help": "images for the certificate (a pedirad-custom folder); default: phantoms"}
     )
     split: str = field(default="test", metadata={"help": "which split of data_dir"})
+    name: str | None = field(
+        default=None, metadata={"help": "what its reads will call the model; default: the name of output_path"}
+    )
     images_per_task: int = field(default=40, metadata={"help": "how many images of each task to compare"})
     min_agreement: float = field(
         default=0.9, metadata={"help": "share of labels that the 4-bit folder and the merged bf16 model must agree on"}
@@ -99,7 +102,8 @@ def main(config: MergeConfig) -> dict:
         bf16.mkdir(parents=True)
         network = merge(adapted)
         network.to(torch.bfloat16).save_pretrained(bf16)
-        write_beside_weights(bf16, base, reader, config.output_path.name, with_gate=not adapter.changes_image_features)
+        name = config.name or config.output_path.name
+        write_beside_weights(bf16, base, reader, name, with_gate=not adapter.changes_image_features)
         del network, adapted, reader
         merged = parity.read_all(load_reader(str(bf16), None, gated=False, in_four_bits=False), data)
 

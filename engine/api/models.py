@@ -14,4 +14,4 @@ router = APIRouter(tags=["models"])
 @router.get("/models")
 def models(session: DatabaseSession, actor: ActingUser) -> list[ModelOut]:
     """The models that have read so far, the latest first."""
-    return [ModelOut.model_validate(row) for row in registry.models(session, actor)]
+    return [ModelOut.model_validate(row) for row in registry.models_that_read(session, actor)]

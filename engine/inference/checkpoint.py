@@ -5,9 +5,6 @@ then the PEFT adapter. A folder that is already 4-bit is loaded as it is (engine
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,20 +17,11 @@ from transformers.utils import logging as transformers_logging
 from engine.errors import ModelUnavailable
 from engine.inference import access, four_bit
 from engine.inference.gate import FeatureGate
+from engine.inference.model_folder import ReadingCard, adapted_name, fingerprint
 from engine.inference.reader import Reader
 from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR
 
 PEFT_PREFIX = "base_model.model."
-FINGERPRINT_BYTES = 1 << 25  # of each weight file; the phantom model's whole
-
-
-@dataclass(frozen=True)
-class ReadingCard:
-    """reading.json beside the weights: what this model may be used for. A model without one gets the defaults."""
-
-    name: str
-    is_phantom: bool = False
-    knows_triage: bool = False  # trained to say which view an image shows
 
 
 def load_reader(model: str, adapter: Path | None, *, gated: bool = True, in_four_bits: bool = True) -> Reader:
@@ -56,7 +44,7 @@ def load_reader(model: str, adapter: Path | None, *, gated: bool = True, in_four
         if folder.is_dir():
             raise ModelUnavailable(f"The model in {folder} cannot be loaded: {error}") from error
         raise ModelUnavailable(access.explanation(model, cause=type(error).__name__)) from error
-    card = _reading_card(folder, model)
+    card = ReadingCard.of(folder, model)
     version = f"{card.name} ({fingerprint(folder)})" if folder.is_dir() else card.name
     if adapter is not None:
         network, version = _with_adapter(network, adapter, version)
@@ -105,7 +93,7 @@ def _with_adapter(network, adapter: Path, version: str):
             f"The adapter {adapter} does not fit this model: {len(odd)} layers are in one of them only, the first "
             f"{odd[0]}."
         )
-    return network, f"{version} + {adapter.parent.name or adapter.name} ({fingerprint(adapter)})"
+    return network, adapted_name(version, adapter)
 
 
 def layers_of_adapter(adapter: Path) -> frozenset[str]:
@@ -122,20 +110,3 @@ def adapted_layers(network) -> frozenset[str]:
     return frozenset(
         n.removeprefix(PEFT_PREFIX) for n, module in network.named_modules() if isinstance(module, LoraLayer)
     )
-
-
-def _reading_card(folder: Path, model: str) -> ReadingCard:
-    file = folder / "reading.json"
-    if not file.is_file():
-        return ReadingCard(name=folder.name if folder.is_dir() else model)
-    return ReadingCard(**json.loads(file.read_text(encoding="utf-8")))
-
-
-def fingerprint(folder: Path, files: str = "*.safetensors") -> str:
-    """Eight hex digits that change with the weights: names, sizes and beginnings of the `files` in `folder`."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob(files)):
-        digest.update(f"{file.name} {file.stat().st_size}".encode())
-        with file.open("rb") as weights:
-            digest.update(weights.read(FINGERPRINT_BYTES))
-    return digest.hexdigest()[:8]
