@@ -53,5 +53,19 @@ def decided_images(session: Session) -> list[tuple[Review, Image, Study, Patient
     return [tuple(row) for row in session.execute(query)]
 
 
+def all_reviews(session: Session) -> list[tuple[Review, Image, Study, Patient, Prediction | None]]:
+    """Every decision with its reader, superseded and withdrawn ones too: image by image, the first one first."""
+    query = (
+        select(Review, Image, Study, Patient, Prediction)
+        .join(Image, Review.image_fk == Image.id)
+        .join(Study, Image.study_fk == Study.id)
+        .join(Patient, Study.patient_fk == Patient.id)
+        .outerjoin(Prediction, Review.prediction_fk == Prediction.id)
+        .order_by(Image.id, Review.revision)
+        .options(joinedload(Review.reader), joinedload(Prediction.model_version))
+    )
+    return [tuple(row) for row in session.execute(query)]
+
+
 def count_images(session: Session) -> int:
     return session.scalar(select(func.count(Image.id))) or 0

@@ -13,6 +13,7 @@ from engine.findings.answers import Task, bone_age_answer
 from engine.imaging.display import display_pixels
 from engine.imaging.preprocess import model_image
 from engine.services import export, images, review
+from engine.services.accounts import Actor, Role
 from engine.services.export import split_of
 from engine.services.ingest import IngestResult, PatientEntry
 from engine.services.review import Decision, RejectReason, Verdict
@@ -182,6 +183,49 @@ def test_the_same_pixels_go_out_once(session: Session, arrive: Arrivals, tmp_pat
         decide(session, case, bone_age_answer(100))
     summary = export.export_annotations(session, ADMIN, tmp_path / "out")
     assert summary.images == 1 and [left.code for left in summary.left_out] == ["same_pixels"]
+
+
+def test_every_read_of_every_reader_goes_out_by_pseudonym(session: Session, new_case: Callable, tmp_path: Path) -> None:
+    second = Actor("dr-jane-doe", "Jane Doe", Role.READER)
+    twice, rejected = new_case(), new_case()
+    decide(session, twice, bone_age_answer(100), quality="good", note="Jane, seen on the ward")
+    image = review.load_study(session, second, twice.study_id).images[0]
+    review.record_review(
+        session,
+        second,
+        image.image_id,
+        Decision(
+            Verdict.CORRECTED,
+            bone_age_answer(120),
+            comment="Jane is older",
+            prediction_id=image.read.prediction_id,
+            seen_review_id=image.seen_review_id,
+            seconds=12.5,
+        ),
+    )
+    last = review.load_study(session, second, twice.study_id).images[0].decision
+    review.undo_review(session, second, last.review_id)
+    reject = Decision(Verdict.REJECTED, reject_reason=RejectReason.WRONG_SIDE)
+    review.record_review(session, READER, rejected.image_id, reject)
+
+    summary = export.export_annotations(session, ADMIN, tmp_path / "out")
+    assert summary.images == 0  # one was taken back, the other rejected
+    text = (tmp_path / "out" / export.READER_READS_FILE).read_text()
+    reads = json.loads(text)
+    assert summary.reader_reads == len(reads) == 4
+    assert "Jane" not in text and second.username not in text and READER.username not in text
+    first, other, withdrawn, no_answer = reads
+    assert [(r["image_sha256"], r["revision"], r["verdict"]) for r in reads] == [
+        (twice.file_sha256, 1, "corrected"),
+        (twice.file_sha256, 2, "corrected"),
+        (twice.file_sha256, 3, "withdrawn"),
+        (rejected.file_sha256, 1, "rejected"),
+    ]
+    assert first["answer"] == bone_age_answer(100) and other["answer"] == bone_age_answer(120)
+    assert first["reader"] != other["reader"] and other["supersedes_reader"] == first["reader"]
+    assert first["details"] == {"quality": "good"} and other["seconds"] == 12.5
+    assert withdrawn["answer"] is None and no_answer["reject_reason"] == "wrong_side"
+    assert first["model_answer"] == bone_age_answer(110) and first["model_version"] == "phantom 0.3"
 
 
 def test_an_earlier_export_is_replaced_and_nothing_else(session: Session, new_case: Callable, tmp_path: Path) -> None:
