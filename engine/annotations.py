@@ -50,5 +50,12 @@ class Annotation:
         }
 
 
+def class_of(answer: Answer) -> str:
+    """What balancing counts: two-year bands of bone age; zone, stage and plus together; the fracture class."""
+    if answer["task"] == Task.BONE_AGE:
+        return f"{answer['bone_age_months'] // 24 * 2} years"
+    return " ".join(str(v) for k, v in answer.items() if k != "task")
+
+
 def annotations_file_name(split: str) -> str:
     return f"{split}_annotations.json"

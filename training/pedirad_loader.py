@@ -104,7 +104,7 @@ def load_usable(data_dir: Path, split: str, tasks: Sequence[Task] = tuple(Task))
         for index, record in enumerate(records):
             try:
                 image = _Record(data_dir, split, file, index, folder_task, record).read()
-            except _Unusable as unusable:
+            except Unusable as unusable:
                 problems.append(Problem(file, index, unusable.field, str(unusable)))
                 continue
             if image.path in seen:
@@ -173,7 +173,9 @@ def class_label(task: Task, folder_name: str) -> Answer:
     return dict(CLASS_FOLDERS[task].get(name, {}))
 
 
-class _Unusable(ValueError):
+class Unusable(ValueError):
+    """What a record or a row says cannot be used; `field` is the one at fault."""
+
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
@@ -190,14 +192,14 @@ class _Record:
 
     def read(self) -> LabelledImage:
         if not isinstance(self.record, dict):
-            raise _Unusable("-", f"must be an object, found {type(self.record).__name__}")
+            raise Unusable("-", f"must be an object, found {type(self.record).__name__}")
         path = self.image()
         task = self.task(path)
         annotation = Annotation(
             image_path=self.record.get("image_path") or path.relative_to(self.data_dir).as_posix(),
             answer=self.answer(task, path),
-            sex=_sex(self.record.get("sex")),
-            age_months=_age_months(self.record.get("age_months")),
+            sex=sex_value(self.record.get("sex")),
+            age_months=age_months_value(self.record.get("age_months")),
             provenance={
                 name: value
                 for name, value in self.record.items()
@@ -213,13 +215,13 @@ class _Record:
         if isinstance(name, int) and field == "image_id":
             name = str(name)
         if not isinstance(name, str) or not name:
-            raise _Unusable("image_path", "missing, and there is no image_id")
+            raise Unusable("image_path", "missing, and there is no image_id")
         names = [name] if field == "image_path" else [name, *(name + suffix for suffix in IMAGE_SUFFIXES)]
         for folder in self.image_folders():
             for candidate in names:
                 path = (folder / candidate).resolve()
                 if not path.is_relative_to(self.data_dir):
-                    raise _Unusable(field, f"{name!r} leads out of the data folder")
+                    raise Unusable(field, f"{name!r} leads out of the data folder")
                 if path.is_file():
                     return path
         if field == "image_id":
@@ -228,7 +230,7 @@ class _Record:
                     in_classes = sorted(folder.glob(f"*/{glob.escape(name)}{suffix}"))
                     if len(in_classes) == 1:
                         return in_classes[0]
-        raise _Unusable(field, f"there is no image {name!r}")
+        raise Unusable(field, f"there is no image {name!r}")
 
     def image_folders(self) -> list[Path]:
         folders = [TASK_FOLDERS[self.folder_task]] if self.folder_task else list(TASK_FOLDERS.values())
@@ -242,14 +244,14 @@ class _Record:
         said = self.record.get("task")
         if said is not None:
             if said not in list(Task):
-                raise _Unusable("task", f"must be one of {', '.join(Task)}, found {said!r}")
+                raise Unusable("task", f"must be one of {', '.join(Task)}, found {said!r}")
             if self.folder_task is not None and said != self.folder_task:
-                raise _Unusable("task", f"is {said}, but the file is for {self.folder_task}")
+                raise Unusable("task", f"is {said}, but the file is for {self.folder_task}")
             return Task(said)
         parts = path.relative_to(self.data_dir).parts
         task = self.folder_task or next((task for task, name in TASK_FOLDERS.items() if name in parts), None)
         if task is None:
-            raise _Unusable("task", "missing, and the image lies in no task's folder")
+            raise Unusable("task", "missing, and the image lies in no task's folder")
         return task
 
     def answer(self, task: Task, path: Path) -> Answer:
@@ -259,34 +261,34 @@ class _Record:
         answer: Answer = {"task": task.value}
         for field in ANSWER_FIELDS[task]:
             said = self.record.get(field)
-            value = of_folder.get(field) if said is None else _value(field, said)
+            value = of_folder.get(field) if said is None else answer_value(field, said)
             if value is None:
                 hint = f"; the folder {folder} says only {', '.join(of_folder)}" if of_folder else ""
-                raise _Unusable(field, f"missing{hint}")
+                raise Unusable(field, f"missing{hint}")
             if field in of_folder and value != of_folder[field]:
-                raise _Unusable(field, f"is {value!r}, but the image lies in the class folder {folder}")
+                raise Unusable(field, f"is {value!r}, but the image lies in the class folder {folder}")
             answer[field] = value
         try:
             return check_answer(answer)
         except AnswerRefused as refused:
-            raise _Unusable(_field_at_fault(task, answer), str(refused)) from None
+            raise Unusable(field_at_fault(task, answer), str(refused)) from None
 
 
-def _value(field: str, said: Any) -> str | int:
+def answer_value(field: str, said: Any) -> str | int:
     """The value in the words of the answer set, as far as its meaning is beyond doubt."""
     if field == "bone_age_months":
         if isinstance(said, bool) or not isinstance(said, int | float) or not math.isfinite(said) or said != int(said):
-            raise _Unusable(field, f"must be a whole number of months, found {said!r}")
+            raise Unusable(field, f"must be a whole number of months, found {said!r}")
         return int(said)
     if isinstance(said, bool) or not isinstance(said, str | int):
-        raise _Unusable(field, f"must be text, found {said!r}")
+        raise Unusable(field, f"must be text, found {said!r}")
     text = str(said).strip()
     if field == "zone":
         return {"1": "I", "2": "II", "3": "III"}.get(text, "none" if text.lower() == "none" else text.upper())
     return {"pre_plus": "preplus"}.get(name := text.lower().replace("-", "_"), name)
 
 
-def _field_at_fault(task: Task, answer: Answer) -> str:
+def field_at_fault(task: Task, answer: Answer) -> str:
     """The first field whose value no allowed answer has; the last one when only the combination is wrong."""
     for field in ANSWER_FIELDS[task]:
         if answer[field] not in {allowed[field] for allowed in ALLOWED[task]}:
@@ -294,20 +296,20 @@ def _field_at_fault(task: Task, answer: Answer) -> str:
     return ANSWER_FIELDS[task][-1]
 
 
-def _sex(said: Any) -> Any:
+def sex_value(said: Any) -> Any:
     if said is None or said == "":
         return None
     sex = {"m": "M", "male": "M", "f": "F", "female": "F"}.get(said.strip().lower()) if isinstance(said, str) else None
     if sex is None:
-        raise _Unusable("sex", f"must be M, F or null (unknown), found {said!r}")
+        raise Unusable("sex", f"must be M, F or null (unknown), found {said!r}")
     return sex
 
 
-def _age_months(said: Any) -> float | None:
+def age_months_value(said: Any) -> float | None:
     if said is None:
         return None
     if isinstance(said, bool) or not isinstance(said, int | float) or not 0 <= said <= MAX_AGE_MONTHS:
-        raise _Unusable("age_months", f"must be a number of months from 0 to {MAX_AGE_MONTHS} or null, found {said!r}")
+        raise Unusable("age_months", f"must be a number of months from 0 to {MAX_AGE_MONTHS} or null, found {said!r}")
     return said
 
 

@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from engine.annotations import class_of
 from engine.errors import PediScreenError
 from engine.findings.answers import ALLOWED, Answer, Task, answer_json
 from engine.inference.prompts import chat, prompt_ids, prompt_text
@@ -154,13 +155,6 @@ class RadiologyProcessor:
                 word = json.dumps(self.tokenizer.decode([token]), ensure_ascii=False)
                 lines.append(f"{place:6d} {token:7d}  {word:24} {'loss' if label != IGNORED else '-'}")
         return "\n".join(lines)
-
-
-def class_of(answer: Answer) -> str:
-    """What balancing counts: two-year bands of bone age; zone, stage and plus together; the fracture class."""
-    if answer["task"] == Task.BONE_AGE:
-        return f"{answer['bone_age_months'] // 24 * 2} years"
-    return " ".join(str(v) for k, v in answer.items() if k != "task")
 
 
 def sampling_weights(examples: Sequence[Example], balance: float) -> np.ndarray:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from engine.imaging.display import display_pixels
+from engine.imaging.film import Film
+
 
 def model_image(display: np.ndarray) -> Image.Image:
     """The display image, padded to a square so that the model's resize keeps proportions.
@@ -17,3 +20,11 @@ def model_image(display: np.ndarray) -> Image.Image:
     square = np.zeros((side, side, *display.shape[2:]), np.uint8)
     square[top : top + rows, left : left + cols] = display
     return Image.fromarray(square).convert("RGB")
+
+
+def stored_model_image(film: Film) -> Image.Image:
+    """What the model is shown before its resize, as data sets keep it: 8-bit grey, or RGB for a colour film.
+
+    Reading a file of it gives the model the same image again."""
+    image = model_image(display_pixels(film))
+    return image if film.is_colour else image.convert("L")

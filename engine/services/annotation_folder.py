@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image as Pillow
 from sqlalchemy.orm import Session
 
 from db.models import Image, Patient, Prediction, Review, Study, Verdict
 from engine.annotations import TASK_FOLDERS, Annotation, Split, annotations_file_name
 from engine.errors import Refused
 from engine.findings.answers import Task, check_answer
-from engine.imaging.display import display_pixels
-from engine.imaging.preprocess import model_image
+from engine.imaging.preprocess import stored_model_image
 from engine.services import images, words
 from engine.services.accounts import Actor
 
@@ -59,12 +57,9 @@ def write_image(session: Session, actor: Actor, image: Image, task_folder: Path,
 
     Raises NotFound when the film is gone, FileRefused."""
     film = images.film(session, actor, image.id)
-    picture: Pillow.Image = model_image(display_pixels(film))
-    if not film.is_colour:
-        picture = picture.convert("L")
     path = task_folder / split / f"{image.file_sha256[:32]}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, compress_level=3)
+    stored_model_image(film).save(path, compress_level=3)
     return f"{split}/{path.name}"
 
 

@@ -22,7 +22,7 @@ from db.session import writing
 from engine.errors import AdmissionRefused, NotFound, Refused
 from engine.findings.answers import Task
 from engine.imaging import admission, film_store
-from engine.imaging.film import Film, FilmTags
+from engine.imaging.film import Film, FilmTags, hash_pixels
 from engine.imaging.load import load_film
 from engine.services import audit, case_state, images, quarantine
 from engine.services.accounts import READERS, Actor, require
@@ -331,13 +331,6 @@ def _duplicate(session: Session, actor: Actor, file_name: str, file_sha256: str)
         audit.record(session, actor, "ingest.duplicate", f"image:{image.id}", {"study": study.id})
     task = Task(study.task) if study.task else None
     return IngestResult("duplicate", file_name, file_sha256, study.id, image.id, task, (SENT_AGAIN,))
-
-
-def hash_pixels(film: Film) -> str:
-    """SHA-256 over shape and stored values: equal for two files that hold the same picture under other tags."""
-    digest = hashlib.sha256(repr(film.pixels.shape).encode())
-    digest.update(film.pixels.tobytes())
-    return digest.hexdigest()
 
 
 def plain_text(text: str | None, longest: int) -> str | None:

@@ -15,7 +15,7 @@ from db.models import AuditEvent, Image, Patient, Quarantine, ReadState, Study, 
 from db.session import session_scope
 from engine.errors import AdmissionRefused, FileRefused, NotAllowed, NotFound
 from engine.findings.answers import Task
-from engine.imaging.film import Film, FilmTags
+from engine.imaging.film import Film, FilmTags, hash_pixels
 from engine.services import images, ingest, quarantine
 from engine.services.accounts import Actor
 from engine.services.ingest import IngestResult, PatientEntry
@@ -261,7 +261,7 @@ def test_a_lost_decoded_film_is_decoded_again(
 def test_colour_and_grey_films_hash_by_shape_too() -> None:
     flat = Film(np.zeros((4, 6), np.uint16), "png")
     turned = dataclasses.replace(flat, pixels=np.zeros((6, 4), np.uint16))
-    assert ingest.hash_pixels(flat) != ingest.hash_pixels(turned)
+    assert hash_pixels(flat) != hash_pixels(turned)
 
 
 def at_once(database_url: str, paths: list[Path]) -> list[IngestResult]:
