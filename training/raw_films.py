@@ -189,7 +189,8 @@ class Journal:
             lines = []
         for line in lines[1:]:
             entry = json.loads(line)
-            self.done[tuple(entry.pop("key"))] = RawFilm(**entry)
+            key = tuple(entry.pop("key"))
+            self.done[key] = RawFilm(**entry)
         self.file.truncate(sum(len(line) for line in lines))  # all of it is ASCII
         if not lines:
             self.file.write(json.dumps(JOURNAL) + "\n")
