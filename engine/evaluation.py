@@ -1,10 +1,14 @@
-"""The model in use against known answers: fresh phantoms, or a folder of annotated images."""
+"""The model in use against known answers: fresh phantoms, or a folder of annotated images.
+
+`engine.evaluation_figures` makes the figures; here images are read and results put together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,20 +19,24 @@ import numpy as np
 from PIL import Image
 
 from engine.annotations import Annotation
-from engine.findings.answers import TASK_OF_VIEW, Answer, Fracture, Plus, Stage, Task, View, Zone
+from engine.evaluation_figures import MIN_GROUP_PATIENTS, Outcome, figures, task_result
+from engine.findings.answers import TASK_OF_VIEW, Answer, Task, View
 from engine.imaging.display import display_pixels
-from engine.imaging.load import load_film
+from engine.imaging.load import MAX_PROCESSES, load_film
 from engine.imaging.preprocess import model_image
-from engine.inference.read import Read, ReadContext
+from engine.inference.read import ReadContext
 from engine.inference.reader import VIEW_OF_TASK, Reader
 from engine.phantoms import seeds
 from engine.phantoms.draw import DRAW
 from engine.phantoms.write import FILM_SCALE, day_for, patient_for, write_dicom
-from engine.radiology_metrics import RadiologyMetrics, binary_auc, bootstrap, macro_auc
+from engine.radiology_metrics import CONFIDENCE, RESAMPLES
+from engine.subgroups import AGE_BANDS, ROP_AGE_BANDS
+
+__all__ = ["as_text", "evaluate_images", "evaluate_phantoms", "figures", "outcomes_of", "result_of"]
 
 BATCH = 32
-METRICS = RadiologyMetrics()
 ALL_TASKS = tuple(TASK_OF_VIEW.values())
+Progress = Callable[[Task, int], None]
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,9 @@ class Case:
     image: Image.Image
     context: ReadContext
     answer: Answer
+    name: str = ""
+    site: str | None = None
+    patient: str | None = None
 
 
 def evaluate_phantoms(
@@ -45,7 +56,7 @@ def evaluate_phantoms(
     *,
     site: str = "A",
     first_seed: int = seeds.TEST,
-    progress: Callable[[Task, int], None] = lambda task, done: None,
+    progress: Progress = lambda task, done: None,
 ) -> dict[str, Any]:
     """`count` phantoms a task from seeds no model was trained or chosen on, each written as DICOM and read back."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
@@ -55,36 +66,74 @@ def evaluate_phantoms(
                 seeds_ = range(first_seed + start, first_seed + min(start + BATCH, count))
                 yield from pool.map(_phantom_case, [(VIEW_OF_TASK[task].value, seed, site) for seed in seeds_])
 
-        results = {task: _evaluate(reader, task, cases(task), progress) for task in tasks}
-    return results | {"model_version": reader.model_version, "data": f"phantoms, site {site}", "phantom": True}
+        outcomes = {task: _read(reader, task, cases(task), progress) for task in tasks}
+    return result_of(outcomes, reader.model_version, data=f"phantoms, site {site}", phantom=True)
 
 
 def evaluate_images(
-    reader: Reader, images: Sequence[tuple[Path, Annotation]], tasks: Sequence[Task], *, data: str
+    reader: Reader,
+    images: Sequence[tuple[Path, Annotation]],
+    tasks: Sequence[Task],
+    *,
+    data: str,
+    progress: Progress = lambda task, done: None,
 ) -> dict[str, Any]:
-    """Image files with their annotations; `data` says in the result what they are."""
-    results = {}
+    """Image files with their annotations; `data` says in the result what they are.
+
+    Raises FileRefused for an image that cannot be read."""
+    outcomes = outcomes_of(reader, images, tasks, progress)
+    phantom = reader.is_phantom or any(label.provenance.get("phantom") for _, label in images)
+    return result_of(outcomes, reader.model_version, data=data, phantom=phantom)
+
+
+def outcomes_of(
+    reader: Reader,
+    images: Sequence[tuple[Path, Annotation]],
+    tasks: Sequence[Task],
+    progress: Progress = lambda task, done: None,
+) -> dict[Task, list[Outcome]]:
+    found = {}
     for task in tasks:
+        of_task = [(path, label) for path, label in images if label.task == task]
         cases = (
-            Case(_model_image(path), ReadContext(label.sex, label.age_months), label.answer)
-            for path, label in images
-            if label.task == task
+            Case(
+                image,
+                ReadContext(label.sex, label.age_months),
+                label.answer,
+                label.image_path,
+                _key(label, "site"),
+                _key(label, "patient"),
+            )
+            for image, (_, label) in zip(_model_images([path for path, _ in of_task]), of_task, strict=True)
         )
-        results[task] = _evaluate(reader, task, cases, lambda task, done: None)
-    return results | {
-        "model_version": reader.model_version,
-        "data": data,
-        "phantom": reader.is_phantom,
+        found[task] = _read(reader, task, cases, progress)
+    return found
+
+
+def result_of(
+    outcomes: Mapping[Task, Sequence[Outcome]], model_version: str, *, data: str, phantom: bool
+) -> dict[str, Any]:
+    """The evaluation as JSON: each task's result, and how it came about. `phantom`: images or model are phantoms."""
+    found = {
+        task.value: task_result(task, seen) | {"milliseconds": _median([o.read.milliseconds for o in seen])}
+        for task, seen in outcomes.items()
     }
-
-
-def figures(task: Task, truth: Sequence[Answer], reads: Sequence[Read]) -> dict[str, Any]:
-    """The task's figures over the images that got a read, each with its interval; `n` counts all images."""
-    pairs = [(t, r) for t, r in zip(truth, reads, strict=True) if not r.abstained]
-    summary: dict[str, Any] = {"n": len(truth), "n_read": len(pairs), "no_read_share": _share(len(truth), len(pairs))}
-    by_task = {Task.BONE_AGE: _bone_age, Task.ROP: _rop, Task.FRACTURE: _fracture}
-    found = by_task[task]([t for t, _ in pairs], [r for _, r in pairs])
-    return summary | {name: bootstrap(figure, len(pairs)).as_json() for name, figure in found.items()}
+    return found | {
+        "model_version": model_version,
+        "data": data,
+        "phantom": phantom,
+        "date": datetime.now(UTC).date().isoformat(),
+        "method": {
+            "confidence": CONFIDENCE,
+            "bootstrap_samples": RESAMPLES,
+            "drawn": {task.value: _drawn(seen) for task, seen in outcomes.items()},
+            "least_patients_of_a_group": MIN_GROUP_PATIENTS,
+            "age_bands_from_months": {
+                "rop": {name: start for start, name in ROP_AGE_BANDS},
+                "others": {name: start for start, name in AGE_BANDS},
+            },
+        },
+    }
 
 
 def as_text(results: dict[str, Any]) -> str:
@@ -96,96 +145,48 @@ def as_text(results: dict[str, Any]) -> str:
         found = results[task]
         lines.append(f"{task}: {found['n_read']} of {found['n']} read, {found['milliseconds']} ms an image")
         for name, figure in found.items():
-            if isinstance(figure, dict):
+            if isinstance(figure, dict) and "value" in figure:
                 value = "undefined" if figure["value"] is None else f"{figure['value']:.3f}"
                 spread = "" if figure["low"] is None else f"  ({figure['low']:.3f} to {figure['high']:.3f})"
                 lines.append(f"  {name:28} {value}{spread}")
     return "\n".join(lines)
 
 
-def _evaluate(reader: Reader, task: Task, cases: Iterable[Case], progress) -> dict[str, Any]:
-    truth: list[Answer] = []
-    reads: list[Read] = []
+def _read(reader: Reader, task: Task, cases: Iterable[Case], progress: Progress) -> list[Outcome]:
+    outcomes: list[Outcome] = []
     for batch in _batches(iter(cases), BATCH):
-        truth += [case.answer for case in batch]
-        reads += reader.read([case.image for case in batch], task, [case.context for case in batch])
-        progress(task, len(reads))
-    return figures(task, truth, reads) | {"milliseconds": _median([r.milliseconds for r in reads])}
+        reads = reader.read([case.image for case in batch], task, [case.context for case in batch])
+        outcomes += [
+            Outcome(c.answer, r, c.name, c.context.sex, c.context.age_months, c.site, c.patient)
+            for c, r in zip(batch, reads, strict=True)
+        ]
+        progress(task, len(outcomes))
+    return outcomes
 
 
-def _bone_age(truth: list[Answer], reads: list[Read]) -> dict[str, Callable]:
-    label = np.array([t["bone_age_months"] for t in truth], float)
-    said = np.array([r.median_months for r in reads], float)
-    low, high = np.array([r.interval_months for r in reads], float).reshape(-1, 2).T
-    intervals = np.stack([low, high], 1)
-
-    def limit(side: int) -> Callable:
-        return lambda i: METRICS.bone_age_limits_of_agreement(said[i], label[i])[side] if len(i) > 1 else None
-
-    return {
-        "mae_months": lambda i: METRICS.bone_age_mae(said[i], label[i]),
-        "within_2_months": lambda i: METRICS.bone_age_within_months(said[i], label[i], 2.0),
-        "bias_months": lambda i: METRICS.bone_age_bias(said[i], label[i]),
-        "rmse_months": lambda i: METRICS.bone_age_rmse(said[i], label[i]),
-        "within_6_months": lambda i: METRICS.bone_age_within_months(said[i], label[i], 6.0),
-        "within_12_months": lambda i: METRICS.bone_age_within_months(said[i], label[i], 12.0),
-        "lower_limit_of_agreement_months": limit(0),
-        "upper_limit_of_agreement_months": limit(1),
-        "interval_80_coverage": lambda i: METRICS.interval_coverage(intervals[i], label[i]),
-    }
+def _key(label: Annotation, name: str) -> str | None:
+    said = label.provenance.get(name)
+    return None if said in (None, "") else str(said)
 
 
-def _rop(truth: list[Answer], reads: list[Read]) -> dict[str, Callable]:
-    label = {f: np.array([t[f] for t in truth]) for f in ("zone", "stage", "plus_disease")}
-    said = {f: np.array([r.answer[f] for r in reads]) for f in label}
-    p = {f: [r.probabilities[f] for r in reads] for f in label}
-    plus = np.array([q[Plus.PLUS] for q in p["plus_disease"]])
-
-    def accuracy(field: str) -> Callable:
-        return lambda i: float((said[field][i] == label[field][i]).mean()) if len(i) else None
-
-    def sensitivity(field: str, value: str) -> Callable:
-        return lambda i: METRICS.sensitivity(said[field][i], label[field][i], value)
-
-    def calibration(field: str) -> Callable:
-        sure = np.array([q[value] for q, value in zip(p[field], said[field], strict=True)])
-        right = said[field] == label[field]
-        return lambda i: METRICS.calibration_error(sure[i], right[i])
-
-    def auc(field: str, values) -> Callable:
-        return lambda i: macro_auc(label[field][i], [p[field][k] for k in i], [v.value for v in values])
-
-    return {
-        "zone_auc": auc("zone", Zone),
-        "stage_auc": auc("stage", Stage),
-        "plus_auc": lambda i: binary_auc(label["plus_disease"][i] == Plus.PLUS, plus[i]),
-        "plus_macro_auc": auc("plus_disease", Plus),
-        "zone_i_sensitivity": sensitivity("zone", Zone.I),
-        "plus_sensitivity": sensitivity("plus_disease", Plus.PLUS),
-        "zone_accuracy": accuracy("zone"),
-        "stage_accuracy": accuracy("stage"),
-        "plus_accuracy": accuracy("plus_disease"),
-        "zone_calibration_error": calibration("zone"),
-        "stage_calibration_error": calibration("stage"),
-        "plus_calibration_error": calibration("plus_disease"),
-    }
+def _drawn(outcomes: Sequence[Outcome]) -> str:
+    """What a bootstrap sample is drawn from, in words."""
+    patients, without = len({o.patient for o in outcomes if o.patient}), sum(not o.patient for o in outcomes)
+    if not patients:
+        return "images; no annotation names a patient, so intervals are too narrow if children have several images"
+    return f"patients ({patients})" + (f" and images without a patient ({without})" if without else "")
 
 
-def _fracture(truth: list[Answer], reads: list[Read]) -> dict[str, Callable]:
-    label, said = (np.array([a["fracture"] for a in answers]) for answers in (truth, [r.answer for r in reads]))
-
-    sure = np.array([r.probabilities[value] for r, value in zip(reads, said, strict=True)])
-
-    def of_class(figure: Callable, kind: Fracture) -> Callable:
-        return lambda i: figure(said[i], label[i], kind.value)
-
-    by_class = {"sensitivity": METRICS.sensitivity, "specificity": METRICS.specificity, "f1": METRICS.f1}
-    return {
-        "macro_f1": lambda i: METRICS.fracture_f1(said[i], label[i]),
-        **{f"{k.value}_{name}": of_class(figure, k) for name, figure in by_class.items() for k in Fracture},
-        "accuracy": lambda i: METRICS.accuracy(said[i], label[i]),
-        "calibration_error": lambda i: METRICS.calibration_error(sure[i], said[i] == label[i]),
-    }
+def _model_images(paths: Sequence[Path]) -> Iterator[Image.Image]:
+    """In order, a few of them decoded ahead."""
+    with ThreadPoolExecutor(MAX_PROCESSES) as pool:
+        ahead: deque = deque()
+        for path in paths:
+            ahead.append(pool.submit(_model_image, path))
+            if len(ahead) > 2 * MAX_PROCESSES:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def _phantom_case(job: tuple[str, int, str]) -> Case:
@@ -196,7 +197,8 @@ def _phantom_case(job: tuple[str, int, str]) -> Case:
         path = Path(folder) / "film.dcm"
         write_dicom(phantom, path, patient=patient_for(phantom), acquired_on=day_for(phantom))
         image = _model_image(path)
-    return Case(image, ReadContext(phantom.sex, phantom.age_months), phantom.answer)
+    context = ReadContext(phantom.sex, phantom.age_months)
+    return Case(image, context, phantom.answer, f"{view}, seed {seed}", site, f"{view}-{seed}")
 
 
 def _model_image(path: Path) -> Image.Image:
@@ -206,10 +208,6 @@ def _model_image(path: Path) -> Image.Image:
 def _batches(items: Iterator[Case], size: int) -> Iterator[list[Case]]:
     while batch := list(islice(items, size)):
         yield batch
-
-
-def _share(total: int, part: int) -> float | None:
-    return round(1 - part / total, 4) if total else None
 
 
 def _median(values: list[float]) -> float | None:

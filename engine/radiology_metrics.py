@@ -2,17 +2,20 @@
 
     from engine.radiology_metrics import RadiologyMetrics, parse_json_predictions
 
-A figure that is not defined (no cases, one class only) is None, never 0. `Interval` carries a percentile bootstrap."""
+A figure that is not defined (no cases, one class only) is None, never 0. `bootstrap` gives a figure its interval; the
+arithmetic of both is in engine.weighted_figures."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy.stats import rankdata
 
+from engine import weighted_figures as weighted
 from engine.errors import AnswerRefused
 from engine.findings.answers import Answer, Fracture, Plus, Stage, Zone, check_answer
 
@@ -20,18 +23,21 @@ RESAMPLES = 1000
 CONFIDENCE = 0.95
 LIMITS_SD = 1.96  # of the errors, either side of the bias
 CALIBRATION_BINS = 10
+WEIGHTS_AT_ONCE = 2_000_000  # bootstrap samples x cases: 16 MB
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % bootstrap interval over cases; all None where the figure is undefined."""
+    """A figure with its 95 % interval; `reason` says why what is None is not defined."""
 
     value: float | None
     low: float | None
     high: float | None
+    reason: str | None = None
 
-    def as_json(self) -> dict[str, float | None]:
-        return {k: None if v is None else round(v, 4) for k, v in asdict(self).items()}
+    def as_json(self) -> dict[str, float | str | None]:
+        found = {name: _rounded(getattr(self, name)) for name in ("value", "low", "high")}
+        return found if self.reason is None else found | {"reason": self.reason}
 
 
 def parse_json_predictions(texts: Sequence[str]) -> list[Answer | None]:
@@ -53,45 +59,43 @@ class RadiologyMetrics:
     def bone_age_mae(self, predictions_months: Sequence[float], ground_truth_months: Sequence[float]) -> float | None:
         """Mean absolute error in months."""
         errors = _errors(predictions_months, ground_truth_months)
-        return float(np.abs(errors).mean()) if len(errors) else None
+        return _plain(weighted.mean, np.abs(errors))
 
     def bone_age_within_months(
         self, predictions_months: Sequence[float], ground_truth_months: Sequence[float], margin_months: float = 2.0
     ) -> float | None:
         """Share of cases with an absolute error of at most `margin_months`."""
         errors = _errors(predictions_months, ground_truth_months)
-        return float((np.abs(errors) <= margin_months).mean()) if len(errors) else None
+        return _plain(weighted.mean, np.abs(errors) <= margin_months)
 
     def bone_age_rmse(self, predictions_months: Sequence[float], ground_truth_months: Sequence[float]) -> float | None:
         """Root of the mean squared error, in months."""
         errors = _errors(predictions_months, ground_truth_months)
-        return float(np.sqrt((errors**2).mean())) if len(errors) else None
+        return _plain(weighted.root_mean_square, errors)
 
     def bone_age_bias(self, predictions_months: Sequence[float], ground_truth_months: Sequence[float]) -> float | None:
         """Mean signed error in months; positive reads too old."""
         errors = _errors(predictions_months, ground_truth_months)
-        return float(errors.mean()) if len(errors) else None
+        return _plain(weighted.mean, errors)
 
     def bone_age_limits_of_agreement(
         self, predictions_months: Sequence[float], ground_truth_months: Sequence[float]
     ) -> tuple[float, float] | None:
         """Bias -+ 1.96 SD of the signed errors (Bland & Altman, Lancet 1986;327:307-310); None under two cases."""
         errors = _errors(predictions_months, ground_truth_months)
-        if len(errors) < 2:
+        bias, spread = _plain(weighted.mean, errors), _plain(weighted.standard_deviation, errors)
+        if bias is None or spread is None:
             return None
-        half = LIMITS_SD * errors.std(ddof=1)
-        return float(errors.mean() - half), float(errors.mean() + half)
+        return bias - LIMITS_SD * spread, bias + LIMITS_SD * spread
 
     def interval_coverage(
         self, intervals_months: Sequence[tuple[float, float]], ground_truth_months: Sequence[float]
     ) -> float | None:
         """Share of the labels that lie within their interval, ends included."""
         _check_aligned(intervals_months, ground_truth_months)
-        if not len(ground_truth_months):
-            return None
-        low, high = np.asarray(intervals_months, float).T
+        low, high = np.asarray(intervals_months, float).reshape(-1, 2).T
         truth = np.asarray(ground_truth_months, float)
-        return float(((low <= truth) & (truth <= high)).mean())
+        return _plain(weighted.mean, (low <= truth) & (truth <= high))
 
     def rop_auc(
         self, labels_dict: Mapping[str, Sequence[str]], predictions_dict: Mapping[str, Sequence[Mapping[str, float]]]
@@ -116,40 +120,35 @@ class RadiologyMetrics:
     def fracture_f1(self, fracture_preds: Sequence[str], fracture_gt: Sequence[str]) -> float | None:
         """Macro F1 over the classes that occur among labels or predictions."""
         _check_aligned(fracture_preds, fracture_gt)
-        classes = np.union1d(np.asarray(fracture_gt, str), np.asarray(fracture_preds, str))
-        found = [self.f1(fracture_preds, fracture_gt, c) for c in classes]
-        return float(np.mean(found)) if found else None
+        return _plain(weighted.macro_f1, np.asarray(fracture_preds, str), np.asarray(fracture_gt, str))
 
     def f1(self, predictions: Sequence[str], labels: Sequence[str], positive: str) -> float | None:
         """F1 of one class; None where neither a label nor a prediction is it."""
-        said, true = _is(positive, predictions, labels)
-        involved = said.sum() + true.sum()
-        return float(2 * (said & true).sum() / involved) if involved else None
+        return _plain(weighted.f1, *_is(positive, predictions, labels))
 
     def sensitivity(self, predictions: Sequence[str], labels: Sequence[str], positive: str) -> float | None:
         """Recall of one class; None where no case has it."""
         said, true = _is(positive, predictions, labels)
-        return float(said[true].mean()) if true.any() else None
+        return _plain(weighted.share, said, true)
 
     def specificity(self, predictions: Sequence[str], labels: Sequence[str], positive: str) -> float | None:
         """Share of the cases without `positive` that are not read as it; None where every case has it."""
         said, true = _is(positive, predictions, labels)
-        return float((~said[~true]).mean()) if not true.all() else None
+        return _plain(weighted.share, ~said, ~true)
 
     def accuracy(self, predictions: Sequence[str], labels: Sequence[str]) -> float | None:
         _check_aligned(predictions, labels)
-        return float((np.asarray(predictions) == np.asarray(labels)).mean()) if len(labels) else None
+        return _plain(weighted.mean, np.asarray(predictions) == np.asarray(labels))
 
     def calibration_error(
         self, confidences: Sequence[float], correct: Sequence[bool], bins: int = CALIBRATION_BINS
     ) -> float | None:
-        """Expected calibration error: the mean over cases of |confidence - accuracy| of the case's bin.
+        """Expected calibration error: the mean over cases of |confidence - accuracy| of the case's bin (`reliability`).
 
         `confidences` are the probabilities of the answers given, `correct` whether those were right; bins are of
         equal width (Guo et al., ICML 2017)."""
-        found = reliability(confidences, correct, bins)
-        total = sum(b.n for b in found)
-        return sum(b.n * abs(b.confidence - b.accuracy) for b in found) / total if total else None
+        confidence, right = _probabilities(confidences, correct)
+        return _plain(weighted.calibration_error, confidence, right, bins)
 
 
 @dataclass(frozen=True)
@@ -167,12 +166,8 @@ def reliability(
     confidences: Sequence[float], correct: Sequence[bool], bins: int = CALIBRATION_BINS
 ) -> list[ReliabilityBin]:
     """The bins that hold cases, in order."""
-    _check_aligned(confidences, correct)
-    confidence, right = np.asarray(confidences, float), np.asarray(correct, bool)
-    if not ((confidence >= 0) & (confidence <= 1 + 1e-4)).all():
-        raise ValueError("a confidence must lie between 0 and 1")
-    # the small step keeps 0.3, which is 3 bins of 0.1 and a rounding error, in its own bin
-    place = np.clip(np.ceil(confidence * bins - 1e-9).astype(int) - 1, 0, bins - 1)
+    confidence, right = _probabilities(confidences, correct)
+    place = weighted.bin_of(confidence, bins)
     return [
         ReliabilityBin(
             b / bins, (b + 1) / bins, int(here.sum()), float(confidence[here].mean()), float(right[here].mean())
@@ -187,13 +182,8 @@ FRACTURE_CLASSES = tuple(f.value for f in Fracture)
 
 
 def binary_auc(is_positive: np.ndarray, score: np.ndarray) -> float | None:
-    """Area under the ROC curve by ranks (Mann-Whitney); None unless both classes occur."""
-    positives = int(is_positive.sum())
-    negatives = len(is_positive) - positives
-    if not positives or not negatives:
-        return None
-    rank_sum = rankdata(score)[is_positive].sum()
-    return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
+    """Area under the ROC curve; None unless both classes occur."""
+    return _plain(weighted.auc, np.asarray(is_positive, bool), np.asarray(score, float))
 
 
 def one_vs_rest_auc(
@@ -209,42 +199,92 @@ def macro_auc(
     labels: Sequence[str], probabilities: Sequence[Mapping[str, float]], classes: Sequence[str]
 ) -> float | None:
     """Mean of the one-vs-rest AUCs of the classes that occur; None with fewer than two of them."""
-    present = set(np.asarray(labels, str).tolist())
-    found = one_vs_rest_auc(labels, probabilities, [c for c in classes if c in present])
-    return float(np.mean(list(found.values()))) if len(found) >= 2 else None
+    _check_aligned(probabilities, labels)
+    scores = np.array([[p[c] for c in classes] for p in probabilities], float).reshape(-1, len(classes))
+    return _plain(weighted.macro_auc, np.asarray(labels, str), scores, classes)
 
 
-def bootstrap(
-    figure: Callable[[np.ndarray], float | None], cases: int, seed: int = 0, patients: Sequence[object] | None = None
-) -> Interval:
-    """`figure(indices)` over all cases, and its percentile interval over resampled cases.
+@dataclass(frozen=True)
+class Samples:
+    """The bootstrap samples of one set of cases; every figure of the set is taken over the same ones.
 
-    With `patients` (one key a case) whole patients are drawn, because the images of one child are not independent.
-    No interval where the figure is undefined in half of the samples or more."""
-    value = figure(np.arange(cases)) if cases else None
+    `patient` (cases,): whose image each case is, numbered from 0. Whole patients are drawn, because the images of one
+    child are not independent."""
+
+    patient: np.ndarray
+    seed: int = 0
+
+    @classmethod
+    def of(cls, cases: int, patients: Sequence[object] | None = None, seed: int = 0) -> Samples:
+        """`patients` has one key a case; without it every case is a patient of its own."""
+        if patients is None:
+            return cls(np.arange(cases), seed)
+        number: dict[object, int] = {}
+        return cls(np.array([number.setdefault(p, len(number)) for p in patients], int), seed)
+
+    @property
+    def cases(self) -> int:
+        return len(self.patient)
+
+    @property
+    def patients(self) -> int:
+        return int(self.patient.max()) + 1 if self.cases else 0
+
+    @cached_property
+    def _drawn(self) -> np.ndarray:
+        """(RESAMPLES, patients)"""
+        chances = np.full(self.patients, 1 / self.patients)
+        return np.random.default_rng(self.seed).multinomial(self.patients, chances, size=RESAMPLES).astype(np.uint16)
+
+    def weights(self) -> Iterator[np.ndarray]:
+        """(some samples, cases) at a time: how often each case was drawn."""
+        rows = max(1, WEIGHTS_AT_ONCE // self.cases)
+        for start in range(0, RESAMPLES, rows):
+            yield self._drawn[start : start + rows, self.patient].astype(float)
+
+
+def bootstrap(figure: Callable[[np.ndarray], np.ndarray], samples: Samples) -> Interval:
+    """`figure` (of weights, see engine.weighted_figures) over all cases, and its percentile interval over samples.
+
+    No interval where there is one patient, or where the figure is undefined in half of the samples or more."""
+    value = _defined(figure(np.ones(samples.cases))) if samples.cases else None
     if value is None:
-        return Interval(None, None, None)
-    rng = np.random.default_rng(seed)
-    draw = _draw_cases(rng, cases) if patients is None else _draw_patients(rng, patients)
-    defined = [d for _ in range(RESAMPLES) if (d := figure(draw())) is not None]
-    if len(defined) <= RESAMPLES / 2:
-        return Interval(value, None, None)
+        return Interval(None, None, None, "undefined" if samples.cases else "no case")
+    if samples.patients < 2:
+        return Interval(value, None, None, "one patient only")
+    drawn = np.concatenate([figure(w) for w in samples.weights()])
+    drawn = drawn[~np.isnan(drawn)]
+    if len(drawn) <= RESAMPLES / 2:
+        return Interval(value, None, None, "undefined in most bootstrap samples")
     tail = (1 - CONFIDENCE) / 2
-    return Interval(value, float(np.quantile(defined, tail)), float(np.quantile(defined, 1 - tail)))
+    return Interval(value, float(np.quantile(drawn, tail)), float(np.quantile(drawn, 1 - tail)))
 
 
-def _draw_cases(rng: np.random.Generator, cases: int) -> Callable[[], np.ndarray]:
-    return lambda: rng.integers(0, cases, cases)
+def exact_bound(patients: int) -> float:
+    """How far from 0 or 1 a share may truly lie that was 0 or 1 among so many (Clopper & Pearson, Biometrika
+    1934;26:404-413), where a bootstrap would give an interval of no width: 0.116 for 30."""
+    return 1 - ((1 - CONFIDENCE) / 2) ** (1 / patients)
 
 
-def _draw_patients(rng: np.random.Generator, patients: Sequence[object]) -> Callable[[], np.ndarray]:
-    of_patient: dict[object, list[int]] = {}
-    for index, patient in enumerate(patients):
-        of_patient.setdefault(patient, []).append(index)
-    if len(of_patient) == len(patients):
-        return _draw_cases(rng, len(patients))
-    members = [np.array(indices) for indices in of_patient.values()]
-    return lambda: np.concatenate([members[k] for k in rng.integers(0, len(members), len(members))])
+def _plain(figure: Callable[..., np.ndarray], cases: np.ndarray, *more) -> float | None:
+    """The figure with every case counting once."""
+    return _defined(figure(np.ones(len(cases)), cases, *more))
+
+
+def _defined(figure: np.ndarray) -> float | None:
+    return None if math.isnan(figure) else float(figure)
+
+
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 4)
+
+
+def _probabilities(confidences: Sequence[float], correct: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
+    _check_aligned(confidences, correct)
+    confidence = np.asarray(confidences, float)
+    if not ((confidence >= 0) & (confidence <= 1 + 1e-4)).all():
+        raise ValueError("a confidence must lie between 0 and 1")
+    return confidence, np.asarray(correct, bool)
 
 
 def _is(positive: str, predictions: Sequence[str], labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -44,7 +44,8 @@ def test_no_read_at_all_leaves_every_figure_undefined():
     for task, answer in ((Task.BONE_AGE, bone_age_answer(5)), (Task.FRACTURE, fracture_answer("buckle"))):
         found = figures(task, [answer], [read(task, None, {})])
         undefined = [f for f in found.values() if isinstance(f, dict)]
-        assert undefined and all(f == {"value": None, "low": None, "high": None} for f in undefined)
+        nothing = {"value": None, "low": None, "high": None, "reason": "no read image"}
+        assert undefined and all(f == nothing for f in undefined)
 
 
 def test_rop_figures():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats as scipy_stats
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
     accuracy_score,
@@ -12,10 +13,13 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from engine import weighted_figures as weighted
 from engine.radiology_metrics import (
     RadiologyMetrics,
+    Samples,
     binary_auc,
     bootstrap,
+    exact_bound,
     macro_auc,
     parse_json_predictions,
     reliability,
@@ -149,14 +153,14 @@ def test_bootstrap_interval_covers_the_mean_as_often_as_it_says():
     inside = 0
     for trial in range(100):
         sample = np.random.default_rng(trial).normal(5, 1, 60)
-        interval = bootstrap(lambda i, s=sample: float(s[i].mean()), 60, seed=trial)
+        interval = bootstrap(lambda w, s=sample: weighted.mean(w, s), Samples.of(60, seed=trial))
         inside += interval.low <= 5 <= interval.high
     assert 88 <= inside <= 99
 
 
 def test_bootstrap_equals_brute_force():
     sample = RNG.normal(0, 3, 80)
-    interval = bootstrap(lambda i: float(sample[i].mean()), 80, seed=1)
+    interval = bootstrap(lambda w: weighted.mean(w, sample), Samples.of(80, seed=1))
     rng = np.random.default_rng(99)
     means = [sample[rng.integers(0, 80, 80)].mean() for _ in range(20_000)]
     assert interval.value == pytest.approx(sample.mean())
@@ -166,21 +170,60 @@ def test_bootstrap_equals_brute_force():
 def test_images_of_one_child_do_not_narrow_the_interval():
     of_child = np.random.default_rng(0).normal(0, 1, 40)
     values, patients = np.repeat(of_child, 5), np.repeat(np.arange(40), 5)
-    alone = bootstrap(lambda i: float(of_child[i].mean()), 40)
-    repeated = bootstrap(lambda i: float(values[i].mean()), 200, patients=patients.tolist())
-    naive = bootstrap(lambda i: float(values[i].mean()), 200)
+    alone = bootstrap(lambda w: weighted.mean(w, of_child), Samples.of(40))
+    repeated = bootstrap(lambda w: weighted.mean(w, values), Samples.of(200, patients.tolist()))
+    naive = bootstrap(lambda w: weighted.mean(w, values), Samples.of(200))
     assert repeated.high - repeated.low == pytest.approx(alone.high - alone.low, rel=0.15)
     assert naive.high - naive.low < 0.6 * (alone.high - alone.low)
+
+
+def test_every_sample_draws_whole_patients_as_many_as_there_are():
+    samples = Samples.of(5, ["a", "b", "a", "c", "b"])
+    for w in samples.weights():
+        assert (w[:, 0] == w[:, 2]).all() and (w[:, 1] == w[:, 4]).all()
+        assert (w[:, 0] + w[:, 1] + w[:, 3] == 3).all()
 
 
 def test_a_figure_that_most_samples_leave_undefined_has_no_interval():
     label = np.array(["plus"] + ["none"] * 30)  # a sample holds the one positive 63 times in 100
     score = np.linspace(1, 0, 31)
-    figure = bootstrap(lambda i: binary_auc(label[i] == "plus", score[i]), 31)
+    figure = bootstrap(lambda w: weighted.auc(w, label == "plus", score), Samples.of(31))
     assert figure.value == 1.0 and figure.low == 1.0
-    rare = bootstrap(lambda i: 1.0 if len(set(i)) == 3 else None, 3)  # 2 in 9
-    assert (rare.value, rare.low, rare.high) == (1.0, None, None)
-    assert bootstrap(lambda i: None, 5).as_json() == {"value": None, "low": None, "high": None}
+    all_three = bootstrap(lambda w: np.where((w > 0).all(-1), 1.0, np.nan), Samples.of(3))  # 2 in 9
+    assert (all_three.value, all_three.low, all_three.high) == (1.0, None, None)
+    assert "most" in all_three.reason
+    nothing = bootstrap(lambda w: w.sum(-1) * np.nan, Samples.of(5)).as_json()
+    assert nothing == {"value": None, "low": None, "high": None, "reason": "undefined"}
+    one_child = bootstrap(lambda w: weighted.mean(w, np.arange(4)), Samples.of(4, ["a"] * 4))
+    assert (one_child.value, one_child.low) == (1.5, None) and "one patient" in one_child.reason
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_weighted_figures_equal_scikit_learn_with_sample_weights(seed: int):
+    """One bootstrap sample: each case as often as it was drawn, some not at all."""
+    rng = np.random.default_rng(seed)
+    classes = ["none", "preplus", "plus"]
+    label, said = rng.choice(classes, 90), rng.choice(classes, 90)
+    p = rng.dirichlet(np.ones(3), 90).round(1)
+    w = rng.multinomial(90, np.full(90, 1 / 90), size=2).astype(float)
+    for row, count in enumerate(w):
+        for k, value in enumerate(classes):
+            expected = roc_auc_score(label == value, p[:, k], sample_weight=count)
+            assert weighted.auc(w, label == value, p[:, k])[row] == pytest.approx(expected)
+            expected = f1_score(label == value, said == value, sample_weight=count)
+            assert weighted.f1(w, said == value, label == value)[row] == pytest.approx(expected)
+        expected = f1_score(label, said, average="macro", sample_weight=count)
+        assert weighted.macro_f1(w, said, label)[row] == pytest.approx(expected)
+        drawn = np.repeat(p[:, 0], count.astype(int))
+        assert weighted.standard_deviation(w, p[:, 0])[row] == pytest.approx(drawn.std(ddof=1))
+        right = np.repeat(said == label, count.astype(int))
+        expected = M.calibration_error(drawn, right)
+        assert weighted.calibration_error(w, p[:, 0], said == label, 10)[row] == pytest.approx(expected)
+
+
+def test_exact_bound_is_scipys():
+    for n in (1, 30, 600):
+        assert exact_bound(n) == pytest.approx(scipy_stats.binomtest(0, n).proportion_ci(method="exact").high)
 
 
 def test_predictions_are_parsed_or_none():
