@@ -52,9 +52,7 @@ def worker(arguments: argparse.Namespace) -> None:
     end_with_supervisor()
     _require_migrated()
     here = settings()
-    worker.main(
-        data_dir=here.data_dir, database_url=here.database_url, jobs_url=here.jobs_url, load_reader=_reader_in_use
-    )
+    worker.main(data_dir=here.data_dir, database_url=here.database_url, jobs_url=here.jobs_url)
 
 
 def up(arguments: argparse.Namespace) -> None:
@@ -108,7 +106,8 @@ def demo(arguments: argparse.Namespace) -> None:
     here = settings()
 
     def read_now(image_ids):
-        read_images(here.database_url, _reader_in_use(), image_ids)
+        reader = _reader_in_use()
+        read_images(here.database_url, lambda: reader, image_ids)
 
     # a large model would take long over phantoms it was not made for: its worker reads them in the background
     read = read_now if here.model == PHANTOM_MODEL else None
@@ -216,11 +215,12 @@ def _evaluate_folder(arguments: argparse.Namespace) -> int:
     """A step of the training pipeline, and therefore a process of its own."""
     import subprocess
 
-    here = settings()
-    command = [sys.executable, "-m", "training.evaluate_radiology", "--model", here.model]
+    here, deployed = settings(), _model_in_use()
+    model = str(deployed.folder) if deployed else here.model
+    command = [sys.executable, "-m", "training.evaluate_radiology", "--model", model]
     command += ["--data_dir", str(arguments.data_dir), "--split", arguments.split]
     command += ["--task", *(arguments.task or TASKS), *(["--json"] if arguments.json else [])]
-    if here.lora_adapter_path is not None:
+    if deployed is None and here.lora_adapter_path is not None:
         command += ["--adapter_path", str(here.lora_adapter_path)]
     return subprocess.run(command, check=False).returncode
 
@@ -315,10 +315,29 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _reader_in_use():
-    """The model of the settings. Raises ModelUnavailable with everything that is missing."""
-    from engine.inference.checkpoint import load_reader
+    """The model that the workers read with. Raises ModelUnavailable with everything that is missing."""
+    from engine.jobs.model_in_use import load_reader
 
-    return load_reader(settings().model, settings().lora_adapter_path)
+    return load_reader(_model_in_use())
+
+
+def _model_in_use():
+    """What the registry has put in use; None: the model of the settings, also before there is a database."""
+    from sqlalchemy import make_url
+
+    from db import migrate
+    from db.session import session_scope
+    from engine.services import registry
+    from engine.services.accounts import service_actor
+
+    url = make_url(settings().database_url)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return None
+    if migrate.revisions(settings().database_url)[0] is None:
+        return None
+    _require_migrated()
+    with session_scope(settings().database_url) as session:
+        return registry.in_use(session, service_actor("cli"))
 
 
 def _require_migrated() -> None:

@@ -40,13 +40,13 @@ NOT_AGAIN_WITHIN_S = 10  # an image whose job failed as a whole is not put back 
 ACTOR = service_actor("worker")
 
 
-def register(database_url: str, reader: Reader) -> None:
-    """Makes the job known to the queue; before `queue.launch`."""
+def register(database_url: str, current_reader: Callable[[], Reader]) -> None:
+    """Makes the job known to the queue; before `queue.launch`. Each batch is read by what `current_reader` gives."""
 
     @queue.step("read_and_record", attempts=3)
     def read_and_record(image_ids: list[int]) -> int:
         job = queue.this_job()
-        return read_images(database_url, reader, image_ids, starts=job.attempts if job else 1)
+        return read_images(database_url, current_reader, image_ids, starts=job.attempts if job else 1)
 
     @queue.job(JOB)
     def read_images_job(image_ids: list[int]) -> int:
@@ -82,8 +82,12 @@ class Dispatcher:
         return len(fresh)
 
 
-def read_images(database_url: str, reader: Reader, image_ids: Sequence[int], *, starts: int = 1) -> int:
+def read_images(
+    database_url: str, current_reader: Callable[[], Reader], image_ids: Sequence[int], *, starts: int = 1
+) -> int:
     """Reads those of `image_ids` that still wait and records the reads. Returns how many were read.
+
+    `current_reader` is asked at the beginning of each batch, which it then reads to its end.
 
     `starts` says how often this work was begun: when workers keep dying over it, the images go one by one."""
     with session_scope(database_url) as session:
@@ -94,7 +98,7 @@ def read_images(database_url: str, reader: Reader, image_ids: Sequence[int], *, 
                 session, ACTOR, culprit.image_id, "The worker stopped every time it tried to read this image."
             )
         batch_size = 1 if starts >= ONE_BY_ONE_AFTER else BATCH_SIZE
-        return sum(_read_batch(session, reader, batch) for batch in _load(session, waiting, batch_size))
+        return sum(_read_batch(session, current_reader(), batch) for batch in _load(session, waiting, batch_size))
 
 
 def _load(

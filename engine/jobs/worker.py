@@ -1,4 +1,4 @@
-"""The worker process: holds the model, beats, puts waiting images into the queue and reads them.
+"""The worker process: holds the model in use, beats, puts waiting images into the queue and reads them.
 
 Every worker does all of it; with several machines each runs one, and whatever one of them leaves behind another takes
 over. Without a model it beats on, says in its heartbeat what is missing, leaves the queue as it is and tries again."""
@@ -11,21 +11,19 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.session import session_scope
 from engine.errors import ModelUnavailable
-from engine.jobs import queue, read_pending
+from engine.jobs import model_in_use, queue, read_pending
+from engine.jobs.model_in_use import Loaded, LoadReader, ModelInUse
+from engine.jobs.shadow_reading import ShadowReading
 from engine.services import reading, worklist
 from engine.services.accounts import service_actor
-
-if TYPE_CHECKING:
-    from engine.inference.checkpoint import Reader
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +31,7 @@ TICK_S = 0.25  # how often it looks for new images
 BEAT_S = 5.0
 WATCH_S = 10.0
 SILENT_AFTER_S = 60.0  # a worker without a heartbeat for this long has lost its jobs
-MODEL_RETRY_S = 60.0
+ANOTHER_MODEL_S = 1.0  # how often one without a model looks whether there is another to try
 FINISH_WITHIN_S = 8
 
 # What a heartbeat says, as people read it on the pages.
@@ -52,18 +50,19 @@ class Worker:
         database_url: str,
         jobs_url: str,
         name: str,
-        load_reader: Callable[[], Reader],
+        load_reader: LoadReader = model_in_use.load_reader,
         silent_after_s: float = SILENT_AFTER_S,
     ) -> None:
         self.database_url = database_url
         self.jobs_url = jobs_url
         self.name = name
-        self.load_reader = load_reader
         self.silent_after_s = silent_after_s
-        self.model_version: str | None = None
         self.detail = LOADING
         self.is_loading = False
         self.stopping = threading.Event()
+        self.loaded = Loaded(load_reader)
+        self.model = ModelInUse(database_url, self.loaded, on_change=self._beat)
+        self.shadow = ShadowReading(database_url, self.loaded, self.stopping)
 
     def stop(self) -> None:
         """From a signal handler: after the batch at hand, or at once while the model is being loaded."""
@@ -75,15 +74,16 @@ class Worker:
         """Works until `stopping` is set."""
         threading.Thread(target=self._beat_on, name="heartbeat", daemon=True).start()
         self.is_loading = True
-        reader = self._wait_for_reader()
+        has_model = self._wait_for_model()
         self.is_loading = False
-        if reader is None:
+        if not has_model:
             return
-        read_pending.register(self.database_url, reader)
+        read_pending.register(self.database_url, lambda: self.model.reader)
         queue.launch(self.jobs_url, self.name)
-        self.model_version, self.detail = reader.model_version, READY
+        threading.Thread(target=self.shadow.run, name="shadow", daemon=True).start()
+        self.detail = READY
         self._beat()
-        log.info("worker %s is ready with model %s", self.name, self.model_version)
+        log.info("worker %s is ready with model %s", self.name, self.model.reader.model_version)
         try:
             self._work()
         finally:
@@ -96,6 +96,7 @@ class Worker:
         watched_at = time.monotonic()
         while not self.stopping.wait(TICK_S):
             try:
+                self._follow_model()
                 dispatcher.dispatch()
                 if time.monotonic() - watched_at > min(WATCH_S, self.silent_after_s):
                     watched_at = time.monotonic()
@@ -104,16 +105,26 @@ class Worker:
                 log.exception("the database did not answer")
                 self.stopping.wait(2.0)
 
-    def _wait_for_reader(self) -> Reader | None:
+    def _follow_model(self) -> None:
+        self.model.follow()
+        self.loaded.forget(all_but={self.model.key, self.model.previous_key, self.model.loading_key, self.shadow.key})
+
+    def _wait_for_model(self) -> bool:
+        """False when the worker is stopped before there is one."""
         while not self.stopping.is_set():
             try:
-                return self.load_reader()
+                self.model.load_first()
             except ModelUnavailable as missing:
                 self.detail = f"{NO_MODEL}{missing}"
                 log.error("%s", missing)
                 self._beat()
-                self.stopping.wait(MODEL_RETRY_S)
-        return None
+            except SQLAlchemyError:
+                log.exception("the database did not answer")
+            else:
+                return True
+            while not self.stopping.wait(ANOTHER_MODEL_S) and not self.model.may_try_again():
+                pass
+        return False
 
     def _watch(self) -> None:
         """Puts back the jobs of workers that have gone silent."""
@@ -134,9 +145,14 @@ class Worker:
     def _beat(self) -> None:
         try:
             with session_scope(self.database_url) as session:
-                reading.heartbeat(session, ACTOR, self.name, self.model_version, self.detail)
+                reading.heartbeat(session, ACTOR, self.name, self.model.version, self._said())
         except SQLAlchemyError:
             log.exception("the heartbeat could not be written")
+
+    def _said(self) -> str:
+        """A sentence for the pages: that it is ready, or what keeps a model from reading."""
+        troubles = [trouble for trouble in (self.model.trouble, self.shadow.trouble) if trouble]
+        return " ".join(troubles) if troubles and self.detail == READY else self.detail
 
 
 def claim_name(data_dir: Path) -> tuple[str, IO[str]]:
@@ -158,12 +174,12 @@ def claim_name(data_dir: Path) -> tuple[str, IO[str]]:
             return f"{host}-{number}", lock
 
 
-def main(*, data_dir: Path, database_url: str, jobs_url: str, load_reader: Callable[[], Reader]) -> None:
+def main(*, data_dir: Path, database_url: str, jobs_url: str) -> None:
     """One worker, until SIGTERM or Ctrl-C; the batch it is at is finished first where that takes a few seconds."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("engine").setLevel(logging.INFO)
     name, lock = claim_name(data_dir)
-    worker = Worker(database_url=database_url, jobs_url=jobs_url, name=name, load_reader=load_reader)
+    worker = Worker(database_url=database_url, jobs_url=jobs_url, name=name)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     with lock:

@@ -44,12 +44,12 @@ def images_awaiting_read(
     """The images to read next, the longest waiting first; of `image_ids` only those that still wait, when given."""
     require(actor, Role.SERVICE)
     return [
-        _awaiting(image, study, patient)
+        awaiting(image, study, patient)
         for image, study, patient in repository.images_awaiting_read(session, limit, image_ids)
     ]
 
 
-def _awaiting(image: Image, study: Study, patient: Patient) -> AwaitingImage:
+def awaiting(image: Image, study: Study, patient: Patient) -> AwaitingImage:
     return AwaitingImage(
         image_id=image.id,
         study_id=study.id,
@@ -85,7 +85,7 @@ def record_triage(
             f"image:{image_id}",
             {"view": view.value, "probabilities": {name: round(value, 4) for name, value in probabilities.items()}},
         )
-        return _awaiting(image, study, study.patient) if image.read_state == ReadState.QUEUED else None
+        return awaiting(image, study, study.patient) if image.read_state == ReadState.QUEUED else None
 
 
 def record_reads(
@@ -100,8 +100,9 @@ def record_reads(
     """Store reads, one an image, and return the ids of the predictions. Commits.
 
     Idempotent: a second read of the same image, round and model version changes nothing and returns the first one's
-    id. A read made before a reader supplied a fact (`read_rounds`, from AwaitingImage) is stored, but the image stays
-    queued; one for a task that the case no longer has is dropped. `is_phantom` says that the phantom model made them
+    id. With `read_rounds` (from AwaitingImage) so does one by another version, as two workers may read the same image
+    while the model in use changes; and a read made before a reader supplied a fact is stored, but the image stays
+    queued. One for a task that the case no longer has is dropped. `is_phantom` says that the phantom model made them
     (Reader.is_phantom)."""
     require(actor, Role.SERVICE)
     rounds = read_rounds if read_rounds is not None else [None] * len(image_ids)
@@ -125,8 +126,11 @@ def _record_read(
         return None
     if read.answer is not None:
         check_answer(read.answer)
-    read_round = image.read_round if read_round is None else read_round
-    prediction = repository.prediction_of_round(session, image_id, version.id, read_round)
+    if read_round is None:
+        read_round = image.read_round
+        prediction = repository.prediction_of_round(session, image_id, read_round, version.id)
+    else:
+        prediction = repository.prediction_of_round(session, image_id, read_round)
     if prediction is None:
         low, high = read.interval_months or (None, None)
         prediction = Prediction(

@@ -1,7 +1,8 @@
 """A worker process with a reader that needs no model: python fake_worker.py NAME SILENT_AFTER_S
 
 The reader takes FAKE_READ_S a call, fails on images of FAKE_FAIL_SIDE pixels and kills its process, once told to
-read one of FAKE_KILL_SIDE; each call is a line in FAKE_LOG."""
+read one of FAKE_KILL_SIDE; each call is a line in FAKE_LOG. A model of the registry takes FAKE_LOAD_S to load, after
+its folder was checked as the real one's is."""
 
 import logging
 import os
@@ -12,14 +13,17 @@ from pathlib import Path
 
 from engine.errors import ModelUnavailable
 from engine.findings.answers import fracture_answer
+from engine.inference import model_folder
 from engine.inference.read import Read
 from engine.jobs.worker import Worker
 from engine.settings import settings
 
 
 class FakeReader:
-    model_version = "fake 1"
     is_phantom = True
+
+    def __init__(self, model_version="fake 1"):
+        self.model_version = model_version
 
     def read(self, images, task, contexts):
         sides = [image.width for image in images]
@@ -31,13 +35,18 @@ class FakeReader:
         if int(os.environ.get("FAKE_FAIL_SIDE", "0")) in sides:
             raise RuntimeError("this image cannot be read")
         answer = fracture_answer("normal")
-        return [Read(str(task), answer, {"normal": 1.0}, None, None, False, None, "fake 1", 1.0) for _ in images]
+        version = self.model_version
+        return [Read(str(task), answer, {"normal": 1.0}, None, None, False, None, version, 1.0) for _ in images]
 
 
-def load_reader():
+def load_reader(deployed):
     if os.environ.get("FAKE_NO_MODEL"):
         raise ModelUnavailable("the licence has not been accepted")
-    return FakeReader()
+    if deployed is None:
+        return FakeReader()
+    model_folder.verify(deployed.folder, deployed.folder_sha256)
+    time.sleep(float(os.environ.get("FAKE_LOAD_S", "0")))
+    return FakeReader(deployed.name)
 
 
 if __name__ == "__main__":

@@ -28,21 +28,21 @@ class FakeReader:
 def test_done_images_are_not_read_again(waiting, database_url):
     ids = waiting.add(3)
     reader = FakeReader()
-    assert read_images(database_url, reader, ids) == 3
-    assert read_images(database_url, reader, ids) == 0
+    assert read_images(database_url, lambda: reader, ids) == 3
+    assert read_images(database_url, lambda: reader, ids) == 0
     assert len(reader.batches) == 1
     assert waiting.reads_by_image() == dict.fromkeys(ids, 1)
 
 
 def test_an_image_without_a_task_is_routed_first(waiting, database_url):
     (image_id,) = waiting.add(1, task=None)
-    assert read_images(database_url, FakeReader(View.WRIST), [image_id]) == 1
+    assert read_images(database_url, lambda: FakeReader(View.WRIST), [image_id]) == 1
     assert waiting.reads_by_image() == {image_id: 1}
 
 
 def test_an_image_of_something_else_is_not_read(waiting, database_url):
     (image_id,) = waiting.add(1, task=None)
-    assert read_images(database_url, FakeReader(View.OTHER), [image_id]) == 0
+    assert read_images(database_url, lambda: FakeReader(View.OTHER), [image_id]) == 0
     state, reason = waiting.states()[image_id]
     assert state == "blocked" and reason
 
@@ -53,7 +53,7 @@ def test_an_image_whose_pixels_are_gone_is_said_to_be_so(waiting, database_url, 
     assert len(films) == 3
     for trace in list(data_dir.rglob(f"{films[0].parent.name}*")):  # the film and the file it was decoded from
         shutil.rmtree(trace) if trace.is_dir() else trace.unlink()
-    assert read_images(database_url, FakeReader(), ids) == 2
+    assert read_images(database_url, FakeReader, ids) == 2
     blocked = [reason for state, reason in waiting.states().values() if state == "blocked"]
     assert len(blocked) == 1 and blocked[0].startswith("The read failed")
 
@@ -62,5 +62,5 @@ def test_large_films_go_through_in_smaller_batches(waiting, database_url, monkey
     ids = waiting.add(4)
     monkeypatch.setattr("engine.jobs.read_pending.BATCH_PIXELS", 2 * 256 * 256)
     reader = FakeReader()
-    assert read_images(database_url, reader, ids) == 4
+    assert read_images(database_url, lambda: reader, ids) == 4
     assert [len(batch) for batch in reader.batches] == [2, 2]

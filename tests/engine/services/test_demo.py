@@ -41,7 +41,7 @@ def made_once(files, monkeypatch):
 
 @pytest.fixture
 def read(database_url):
-    return lambda image_ids: read_images(database_url, FixedReader(), image_ids)
+    return lambda image_ids: read_images(database_url, FixedReader, image_ids)
 
 
 def counts(database_url, column):

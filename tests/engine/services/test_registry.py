@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -17,28 +16,17 @@ from engine.findings.answers import Task
 from engine.services import reading, registry
 from engine.services.registry import Deployed
 from engine.settings import settings
+from tests.model_folders import change_record as signed_change_record
+from tests.model_folders import write_model_folder
 
 from .conftest import ADMIN, READER, WORKER
 
 CONFIGURED = "configured 1"
 
 
-def model_folder(data_dir: Path, name: str, weights: bytes = b"") -> Path:
-    """Not a model, but a folder that looks like one from outside."""
-    folder = data_dir / "retrain" / name / "merged"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
-    (folder / "reading.json").write_text(json.dumps({"name": name, "is_phantom": True}))
-    (folder / "model.safetensors").write_bytes(weights or name.encode())
-    return folder
-
-
 @pytest.fixture
 def change_record(data_dir: Path) -> Path:
-    path = data_dir / "retrain" / "change-record.md"
-    path.parent.mkdir()
-    path.write_text("signed")
-    return path
+    return signed_change_record(data_dir)
 
 
 @pytest.fixture
@@ -46,7 +34,7 @@ def add(session: Session, data_dir: Path):
     registry.record_loaded(session, WORKER, CONFIGURED, is_phantom=True)
 
     def add(name: str, **more) -> Deployed:
-        return registry.add_candidate(session, WORKER, model_folder(data_dir, name), **more)
+        return registry.add_candidate(session, WORKER, write_model_folder(data_dir, name), **more)
 
     return add
 
@@ -68,7 +56,7 @@ def test_a_fresh_install_has_the_configured_model_in_use(session: Session, data_
 def test_a_candidate_is_moved_to_where_models_are_kept_and_registered_once(
     session: Session, data_dir: Path, add
 ) -> None:
-    source = model_folder(data_dir, "phantom 0.3 + 1a2b3c4d")
+    source = write_model_folder(data_dir, "phantom 0.3 + 1a2b3c4d")
     first = registry.add_candidate(session, WORKER, source, base_model="phantom", code_version="1")
     assert first.folder.parent == data_dir / "models" and first.folder.is_dir() and not source.exists()
     assert first.name.startswith("phantom 0.3 + 1a2b3c4d (")
@@ -82,7 +70,7 @@ def test_a_candidate_is_moved_to_where_models_are_kept_and_registered_once(
 def test_a_run_finds_its_candidate_again_after_the_move(session: Session, data_dir: Path, add) -> None:
     session.add(RetrainRun(id=7, state=RetrainState.RUNNING, started_by="demo-admin"))
     session.commit()
-    source = model_folder(data_dir, "new")
+    source = write_model_folder(data_dir, "new")
     made = registry.add_candidate(session, WORKER, source, retrain_run_id=7)
     assert registry.add_candidate(session, WORKER, source, retrain_run_id=7) == made
     (row,) = [row for row in registry.models(session, ADMIN) if not row.is_configured]
@@ -190,7 +178,7 @@ def test_a_folder_that_is_not_what_it_was_is_never_put_in_use(
 
 
 def test_a_folder_with_a_program_in_it_is_not_registered(session: Session, data_dir: Path) -> None:
-    source = model_folder(data_dir, "hostile")
+    source = write_model_folder(data_dir, "hostile")
     (source / "weights.pkl").write_bytes(b"")
     with pytest.raises(ModelUnavailable, match=r"weights\.pkl"):
         registry.add_candidate(session, WORKER, source)

@@ -1,0 +1,177 @@
+"""The model a worker reads with: it follows the registry's pointer without losing a read.
+
+The new model is loaded beside the running one, in a thread; then one reference changes, between two batches. What is
+being read ends with the model it began with. The model that was replaced stays in memory, so that a rollback takes no
+loading. A folder that is missing, or is not what was registered, is refused: reading goes on with the model at hand,
+and the heartbeat says so."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.session import session_scope
+from engine.errors import ModelUnavailable
+from engine.inference import model_folder
+from engine.services import registry
+from engine.services.accounts import service_actor
+from engine.services.registry import Deployed
+from engine.settings import settings
+
+if TYPE_CHECKING:
+    from engine.inference.checkpoint import Reader
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 60.0  # after a model could not be loaded; at once when another is put in use
+
+ACTOR = service_actor("worker")
+
+LoadReader = Callable[[Deployed | None], "Reader"]
+Key = tuple[int, str]  # the version and the hash of its folder
+CONFIGURED: Key = (0, "")  # the model that PEDISCREEN_MODEL names
+
+
+def load_reader(deployed: Deployed | None) -> Reader:
+    """The model of the registry, after its folder was checked, or the one that PEDISCREEN_MODEL names. Raises
+    ModelUnavailable."""
+    from engine.inference import checkpoint
+
+    if deployed is None:
+        return checkpoint.load_reader(settings().model, settings().lora_adapter_path)
+    model_folder.verify(deployed.folder, deployed.folder_sha256)
+    reader = checkpoint.load_reader(str(deployed.folder), None)
+    if reader.model_version != deployed.name:  # its reads would be recorded as another model's
+        raise ModelUnavailable(f"The model in {deployed.folder.name} calls itself {reader.model_version}.")
+    return reader
+
+
+def key_of(deployed: Deployed | None) -> Key:
+    return CONFIGURED if deployed is None else (deployed.model_version_id, deployed.folder_sha256)
+
+
+class Loaded:
+    """The models in this worker's memory. Threads share it; each model is loaded once."""
+
+    def __init__(self, load: LoadReader) -> None:
+        self._load = load
+        self._readers: dict[Key, Reader] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def get(self, deployed: Deployed | None) -> Reader | None:
+        return self._readers.get(key_of(deployed))
+
+    def load(self, deployed: Deployed | None) -> Reader:
+        """From memory where it is there. Raises ModelUnavailable."""
+        with self._one_at_a_time:
+            key = key_of(deployed)
+            if key not in self._readers:
+                self._readers[key] = self._load(deployed)
+            return self._readers[key]
+
+    def forget(self, *, all_but: set[Key | None]) -> None:
+        for key in set(self._readers) - all_but:
+            self._readers.pop(key, None)
+
+
+class ModelInUse:
+    """`reader` is what the next batch begins with. `follow` is called on every tick, by one thread."""
+
+    def __init__(self, database_url: str, loaded: Loaded, *, on_change: Callable[[], None]) -> None:
+        self.database_url = database_url
+        self.loaded = loaded
+        self.on_change = on_change
+        self.trouble: str | None = None  # a sentence, while what is in use is not what reads
+        self.key: Key | None = None
+        self.previous_key: Key | None = None
+        self._reader: Reader | None = None
+        self._failed: tuple[Key, float] | None = None
+        self._loading: tuple[Key, threading.Thread] | None = None
+
+    @property
+    def version(self) -> str | None:
+        return self._reader.model_version if self._reader else None
+
+    @property
+    def loading_key(self) -> Key | None:
+        return self._loading[0] if self._loading else None
+
+    @property
+    def reader(self) -> Reader:
+        assert self._reader is not None, "load_first comes first"
+        return self._reader
+
+    def load_first(self) -> None:
+        """In this thread. Raises ModelUnavailable; there is no other model to read on with."""
+        deployed = self._wanted()
+        self._failed = (key_of(deployed), time.monotonic())
+        reader = self.loaded.load(deployed)
+        self._use(deployed, reader)
+
+    def may_try_again(self) -> bool:
+        """After `load_first` failed: another model was put in use, or enough time has passed."""
+        try:
+            return self._may_be_tried(key_of(self._wanted()))
+        except (ModelUnavailable, SQLAlchemyError):
+            return False
+
+    def follow(self) -> None:
+        """Changes to the model in use when it is in memory, and has it loaded when it is not."""
+        try:
+            deployed = self._wanted()
+        except ModelUnavailable as refused:
+            self._say(f"{refused} Reading goes on with {self.reader.model_version}.")
+            return
+        key = key_of(deployed)
+        if key == self.key:
+            self._say(None)
+        elif (reader := self.loaded.get(deployed)) is not None:
+            self._use(deployed, reader)
+        elif self._may_be_tried(key) and not (self._loading and self._loading[1].is_alive()):
+            self._say(f"The worker is loading {_name(deployed)}; {self.reader.model_version} reads meanwhile.")
+            thread = threading.Thread(target=self._load_aside, args=(deployed,), name="load model", daemon=True)
+            self._loading = (key, thread)
+            thread.start()
+
+    def _load_aside(self, deployed: Deployed | None) -> None:
+        """The outermost line of a load: whatever fails ends here, and the model at hand reads on."""
+        try:
+            self.loaded.load(deployed)
+        except Exception as error:
+            log.exception("%s cannot be loaded", _name(deployed))
+            reason = str(error) if isinstance(error, ModelUnavailable) else f"{type(error).__name__}: {error}"
+            self._failed = (key_of(deployed), time.monotonic())
+            self._say(f"{_name(deployed)} cannot be used. {reason} Reading goes on with {self.reader.model_version}.")
+
+    def _use(self, deployed: Deployed | None, reader: Reader) -> None:
+        with session_scope(self.database_url) as session:
+            if deployed is None:
+                registry.record_loaded(session, ACTOR, reader.model_version, is_phantom=reader.is_phantom)
+        if self._reader is not None:
+            self.previous_key = self.key
+        self._reader, self.key, self._failed, self.trouble = reader, key_of(deployed), None, None
+        log.info("reads are made with %s from here on", reader.model_version)
+        self.on_change()
+
+    def _wanted(self) -> Deployed | None:
+        with session_scope(self.database_url) as session:
+            return registry.in_use(session, ACTOR)
+
+    def _may_be_tried(self, key: Key) -> bool:
+        if self._failed is None or self._failed[0] != key:
+            return True
+        return time.monotonic() - self._failed[1] > RETRY_S
+
+    def _say(self, trouble: str | None) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            self.on_change()
+
+
+def _name(deployed: Deployed | None) -> str:
+    return deployed.name if deployed else "the configured model"
