@@ -175,5 +175,10 @@ def counts_by(session: Session, column: InstrumentedAttribute[Any], *conditions:
     return {value: count for value, count in rows}
 
 
+def tasks_present(session: Session) -> list[Task]:
+    """The tasks that any study is for."""
+    return sorted(session.scalars(select(Study.task).where(Study.task.is_not(None)).distinct()))
+
+
 def site_names(session: Session) -> list[str]:
     return list(session.scalars(select(Study.site).where(Study.site.is_not(None)).distinct().order_by(Study.site)))

@@ -6,6 +6,8 @@ from engine.findings import bone_age, fracture, rop
 from engine.findings.answers import Answer, Task
 from engine.findings.urgency import NO_URGENCY, Urgency
 
+TASK_WORDS = {Task.BONE_AGE: "bone age", Task.ROP: "ROP", Task.FRACTURE: "fracture"}  # within a sentence
+
 
 def answer_words(answer: Answer) -> str:
     """ "9 y 2 m", "zone II, stage 2, no plus", "buckle fracture"."""

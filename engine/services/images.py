@@ -47,6 +47,11 @@ def pixel_sha256(session: Session, actor: Actor, image_id: int) -> str:
     return _image(session, actor, image_id).pixel_sha256
 
 
+def is_kept(file_sha256: str) -> bool:
+    """Whether `film` can be expected to find it; for the services that have checked the actor."""
+    return film_store.exists(films_folder(), file_sha256) or original_path(file_sha256).is_file()
+
+
 def film_facts(file_sha256: str) -> Film:
     """The film without its pixels, for the services that have checked the actor. Raises NotFound."""
     _decode_again_if_lost(file_sha256)

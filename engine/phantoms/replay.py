@@ -1,0 +1,41 @@
+"""Phantoms of site A that go into a phantom model's training set, so that it does not forget the films it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from engine.annotations import TASK_FOLDERS, Annotation, Split
+from engine.findings.answers import TASK_OF_VIEW, Task
+from engine.phantoms import seeds
+from engine.phantoms.draw import DRAW
+from engine.phantoms.write import write_png
+
+COUNTS = {Task.BONE_AGE: 75, Task.ROP: 75, Task.FRACTURE: 75}
+SITE = "A"
+EVERY_VAL = 5  # one in so many watches the training instead
+
+
+def write(folder: Path, counts: Mapping[Task, int]) -> Iterator[tuple[Task, Split, Annotation]]:
+    """Draws them into the pedirad-custom `folder`, always the same ones, and says what each is."""
+    for view, task in TASK_OF_VIEW.items():
+        for index in range(counts.get(task, 0)):
+            phantom = DRAW[view](seeds.REPLAY + index, site=SITE)
+            split: Split = "val" if index % EVERY_VAL == 0 else "train"
+            path = folder / TASK_FOLDERS[task] / split / f"replay-{index:04}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_png(phantom, path)
+            provenance = {
+                "patient": f"PH-{phantom.seed}",
+                "laterality": phantom.laterality,
+                "site": SITE,
+                "phantom": True,
+                "replay": True,
+            }
+            yield (
+                task,
+                split,
+                Annotation(
+                    f"{split}/{path.name}", phantom.answer, phantom.sex, round(phantom.age_months, 2), provenance
+                ),
+            )
