@@ -20,7 +20,8 @@ from training.near_duplicates import near_duplicates
 from training.raw_files import Case, LeftOut
 from training.raw_films import IMAGES, RawFilm, image_name
 
-LARGE_GROUP = 0.25  # of all images: worth a warning
+LARGE_GROUP = 0.25  # of all images: worth a warning, when there are
+ENOUGH_FOR_SHARES = 20
 
 
 class ImageLost(PediScreenError):
@@ -67,11 +68,22 @@ def contradiction(case: Case, film: RawFilm) -> tuple[str, str]:
     return "", ""
 
 
+@dataclass(frozen=True)
+class Annotated:
+    """`near`: pairs of kept files that are one picture, and whether their labels are equal."""
+
+    annotations: dict[Split, list[Annotation]]
+    repeated: list[LeftOut]
+    near: list[tuple[str, str, bool]]
+    warnings: list[str]
+
+
 def annotate(
     usable: Sequence[Usable], images: Path, raw_dir: Path, *, stratified: bool, seed: int, trust_file: bool
-) -> tuple[dict[Split, list[Annotation]], list[LeftOut], list[str]]:
-    """Annotations by split, images that are there twice, and warnings. `usable` is in the order of the paths, so the
-    first of two equal images stays. `trust_file`: the files' own Patient ID says whose film it is."""
+) -> Annotated:
+    """`usable` is in the order of the paths, so the first of two equal images stays. `trust_file`: the files' own
+    Patient ID says whose film it is."""
+    shown = [one.case.path.relative_to(raw_dir).as_posix() for one in usable]
     with tqdm(total=len(usable), desc="near-duplicates", unit="film") as bar:
         pairs = near_duplicates(
             [one.film.perceptual_hash for one in usable],
@@ -80,62 +92,66 @@ def annotate(
         )
     people = [people_of(one, trust_file) for one in usable]
     pixels = [[one.film.pixel_sha256, one.film.shown_sha256] for one in usable]
-    children = connected(people)
-    groups = connected([[*p, *q] for p, q in zip(people, pixels, strict=True)], pairs)
+    repeated = repeats(usable, shown)
 
-    repeated = repeats(usable, raw_dir)
-    kept = [[i for i in group if i not in repeated] for group in groups]
-    kept = sorted((group for group in kept if group), key=lambda group: _first(usable, group))
-    names = [_first(usable, group) for group in kept]
-    strata = [[strata_of(usable[i].case.answer, usable[i].sex) for i in group] for group in kept]
+    def kept(groups: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Without repeats, in the order of each group's first image hash: nothing depends on the files' names."""
+        left = [[i for i in group if i not in repeated] for group in groups]
+        return sorted((group for group in left if group), key=lambda group: _first(usable, group))
+
+    groups = kept(connected([[*p, *q] for p, q in zip(people, pixels, strict=True)], pairs))
+    children = kept([child for child in connected(people) if people[child[0]]])
+    child_of = {i: f"P{number:05d}" for number, child in enumerate(children, 1) for i in child}
+
+    names = [_first(usable, group) for group in groups]
+    strata = [[strata_of(usable[i].case.answer, usable[i].sex) for i in group] for group in groups]
     splits = stratified_split(strata, names, seed) if stratified else hash_split(names, seed)
-
-    child_of: dict[int, str] = {}
-    known = [[i for i in child if i not in repeated] for child in children if people[child[0]]]
-    for number, child in enumerate(sorted((c for c in known if c), key=lambda c: _first(usable, c)), 1):
-        child_of |= dict.fromkeys(child, f"P{number:05d}")
     annotations: dict[Split, list[Annotation]] = {split: [] for split in SPLITS}
-    for number, (group, split) in enumerate(zip(kept, splits, strict=True), 1):
-        for i in group:
-            annotations[split].append(annotation(usable[i], child_of.get(i), f"G{number:05d}"))
+    for number, (group, split) in enumerate(zip(groups, splits, strict=True), 1):
+        annotations[split] += [annotation(usable[i], child_of.get(i), f"G{number:05d}") for i in group]
     for of_split in annotations.values():
         of_split.sort(key=lambda a: a.image_path)
-    warnings = [
-        *warn_of_splits(annotations, kept),
-        *warn_of_films([usable[i] for group in kept for i in group]),
-        *warn_of_near(usable, pairs),
+    near = [
+        (shown[i], shown[j], usable[i].case.answer == usable[j].case.answer)
+        for i, j in pairs
+        if i not in repeated and j not in repeated
     ]
-    return annotations, list(repeated.values()), warnings
+    films = [usable[i].film for group in groups for i in group]
+    warnings = [*warn_of_splits(annotations, groups), *warn_of_films(films), *warn_of_near(near)]
+    return Annotated(annotations, list(repeated.values()), near, warnings)
 
 
 def people_of(one: Usable, trust_file: bool) -> list[tuple[str, str]]:
-    """Every name of the image's child: in its labels, and in the file itself."""
-    names = list(one.case.people)
+    """Every name of the image's child: in its labels and in the file; else what it has in common with the other eye
+    or hand."""
+    names = [("label", patient) for patient in one.case.patients]
     if trust_file and one.film.file_patient:
-        names.append(("patient", one.film.file_patient))
+        names.append(("file", one.film.file_patient))
+    if not names and one.case.pair:
+        names.append(("pair", one.case.pair))
     if one.film.file_study:
         names.append(("study", one.film.file_study))
     return names
 
 
-def repeats(usable: Sequence[Usable], raw_dir: Path) -> dict[int, LeftOut]:
-    """All but the first of images that look alike to the last pixel; every one of them where their labels differ."""
+def repeats(usable: Sequence[Usable], shown: Sequence[str]) -> dict[int, LeftOut]:
+    """By index: of images alike to the last pixel all but the first, and every one where their labels differ."""
     alike: dict[str, list[int]] = defaultdict(list)
     for i, one in enumerate(usable):
         alike[one.film.shown_sha256].append(i)
     repeated = {}
     for same in alike.values():
-        shown = [usable[i].case.path.relative_to(raw_dir).as_posix() for i in same]
         answers = {answer_json(usable[i].case.answer) for i in same}
         differ = len(answers) > 1 or len({usable[i].sex for i in same} - {None}) > 1
-        for i, name in zip(same, shown, strict=True):
+        for i in same:
             where = usable[i].case.label.where
             if differ:
-                others = ", ".join(other for other in shown if other != name)
+                others = ", ".join(shown[j] for j in same if j != i)
                 reason = f"the same image as {others}, and their labels differ"
-                repeated[i] = LeftOut(name, "same_image_other_label", reason, where)
+                repeated[i] = LeftOut(shown[i], "same_image_other_label", reason, where)
             elif i != same[0]:
-                repeated[i] = LeftOut(name, "same_image", f"the same image as {shown[0]}, which was kept", where)
+                reason = f"the same image as {shown[same[0]]}, which was kept"
+                repeated[i] = LeftOut(shown[i], "same_image", reason, where)
     return repeated
 
 
@@ -165,8 +181,8 @@ def warn_of_splits(annotations: dict[Split, list[Annotation]], groups: Sequence[
     for split in SPLITS:
         for task in sorted(tasks - {a.task for a in annotations[split]}):
             warnings.append(f"{split} has no {task} images: there are too few groups")
-    total, largest = sum(map(len, groups)), max(map(len, groups))
-    if len(groups) > 1 and largest > LARGE_GROUP * total or (len(groups) == 1 and total > 1):
+    total, largest = sum(map(len, groups)), max(map(len, groups), default=0)
+    if total >= ENOUGH_FOR_SHARES and largest > LARGE_GROUP * total:
         warnings.append(
             f"{largest} of {total} images hang together and are in one split; if the files' Patient ID is the same for "
             "all children, give --ignore_file_patient_ids"
@@ -174,18 +190,18 @@ def warn_of_splits(annotations: dict[Split, list[Annotation]], groups: Sequence[
     return warnings
 
 
-def warn_of_films(kept: Sequence[Usable]) -> list[str]:
-    unknown = sum(one.film.burned_in == "unknown" for one in kept)
+def warn_of_films(films: Sequence[RawFilm]) -> list[str]:
+    unknown = sum(film.burned_in == "unknown" for film in films)
     if not unknown:
         return []
     return [f"{unknown} files do not say whether text is burned in: look at them before the data set leaves"]
 
 
-def warn_of_near(usable: Sequence[Usable], pairs: Sequence[tuple[int, int]]) -> list[str]:
-    differ = sum(usable[i].case.answer != usable[j].case.answer for i, j in pairs)
-    if not pairs:
+def warn_of_near(near: Sequence[tuple[str, str, bool]]) -> list[str]:
+    differ = sum(not equal for _, _, equal in near)
+    if not near:
         return []
-    lines = [f"{len(pairs)} pairs of images are one picture saved twice; they stay in one split"]
+    lines = [f"{len(near)} pairs of files show one picture; they stay in one split and are named in the report"]
     return lines + ([f"{differ} of these pairs have different labels: look at them"] if differ else [])
 
 

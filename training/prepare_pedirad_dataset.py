@@ -32,7 +32,7 @@ from training.label_columns import OWN_FIELDS, Choices
 from training.prepare_report import counts, summary, write_report
 from training.raw_files import LeftOut, find_files, match
 from training.raw_films import IMAGES, read_raw_films
-from training.raw_labels import read_labels
+from training.raw_labels import Labels, read_labels
 
 FORMAT = {"format": "pedirad-8k", "format_version": 1}
 ABOUT_FILE, CONFIG_FILE = "dataset.json", "config.json"
@@ -105,10 +105,10 @@ def run(config: PrepareConfig) -> None:
         print(f"{config.output_dir} is finished already; choose another --output_dir to prepare again.")
         return
     tree = find_files(raw_dir)
-    found = read_labels(tree.label_files, [Path(name).resolve() for name in config.labels], raw_dir, choices)
-    cases, left_out = match(tree, found.labels, raw_dir, choices)
+    labels = read_labels(tree.label_files, [Path(name).resolve() for name in config.labels], raw_dir, choices)
+    cases, left_out = match(tree, labels.labels, raw_dir, choices)
     if not cases:
-        raise PrepareRefused(nothing_to_use(config, tree.images, found.labels, found.not_labels, left_out))
+        raise PrepareRefused(nothing_to_use(config, tree.images, labels, left_out))
     sources = Counter(case.label.dataset for case in cases)
     print(f"{len(tree.images)} images, {len(cases)} with a label: " + ", ".join(f"{n} {d}" for d, n in sources.items()))
     check_space(work, [case.path for case in cases])
@@ -122,7 +122,7 @@ def run(config: PrepareConfig) -> None:
         shutil.rmtree(work)
         raise PrepareRefused(f"none of {len(cases)} labelled images can be used; the first: {of_films[0].reason}")
     images = work / "data" / IMAGES
-    annotations, repeated, warnings = annotate(
+    found = annotate(
         usable,
         images,
         raw_dir,
@@ -130,18 +130,20 @@ def run(config: PrepareConfig) -> None:
         seed=config.seed,
         trust_file=not config.ignore_file_patient_ids,
     )
-    left_out = sorted([*left_out, *repeated], key=lambda one: (one.code, one.file, one.label))
-
-    keep = {a.image_path for of_split in annotations.values() for a in of_split}
+    left_out = sorted([*left_out, *found.repeated], key=lambda one: (one.code, one.file, one.label))
+    keep = {a.image_path for of_split in found.annotations.values() for a in of_split}
+    if not keep:
+        shutil.rmtree(work)
+        raise PrepareRefused(f"none of {len(cases)} labelled images can be used; the first: {left_out[0].reason}")
     for path in images.iterdir():
         if f"{IMAGES}/{path.name}" not in keep:
             path.unlink()
-    totals = counts(annotations)
-    write_annotations(config, work / "data", annotations, totals)
-    report = write_report(out_dir, totals, left_out, warnings, found.not_labels)
+    totals = counts(found.annotations)
+    write_annotations(config, work / "data", found.annotations, totals)
+    report = write_report(out_dir, totals, left_out, found.near, found.warnings, labels.not_labels)
     os.rename(work / "data", out_dir)
     shutil.rmtree(work)
-    for line in summary(totals, left_out, warnings):
+    for line in summary(totals, left_out, found.warnings):
         print(line)
     print(f"{config.output_dir}: finished. Every file that was left out is named in {report}.")
 
@@ -204,13 +206,7 @@ def is_finished(config: PrepareConfig, raw_dir: Path, out_dir: Path) -> bool:
     return True
 
 
-def nothing_to_use(
-    config: PrepareConfig,
-    images: Sequence[Path],
-    labels: Sequence[Any],
-    not_labels: dict[str, str],
-    left_out: Sequence[LeftOut],
-) -> str:
+def nothing_to_use(config: PrepareConfig, images: Sequence[Path], labels: Labels, left_out: Sequence[LeftOut]) -> str:
     if not images:
         return f"There is no DICOM, PNG or JPEG file below {config.raw_dir}."
     of_labels = [one for one in left_out if one.code != "no_label"]
@@ -218,9 +214,7 @@ def nothing_to_use(
         first = of_labels[0]
         where = f" ({first.label or first.file})" if first.label or first.file else ""
         return f"None of {len(images)} images has a label that can be used; the first: {first.reason}{where}."
-    if labels:
-        return f"None of {len(images)} images has a label: {len(labels)} rows give no answer."
-    read = "; ".join(f"{name} {why}" for name, why in list(not_labels.items())[:2])
+    read = "; ".join(f"{name} {why}" for name, why in list(labels.not_labels.items())[:2])
     return f"None of {len(images)} images below {config.raw_dir} has a label: " + (
         f"{read}. --columns says what columns mean." if read else "there is no label file and no class folder."
     )
@@ -228,7 +222,8 @@ def nothing_to_use(
 
 def check_space(work: Path, paths: Sequence[Path]) -> None:
     present = sum(path.stat().st_size for path in work.rglob("*.png")) if work.is_dir() else 0
-    needed = sum(GROWTH.get(path.suffix.lower(), 1.0) * path.stat().st_size for path in paths) - present
+    sizes = [(GROWTH.get(path.suffix.lower(), 1.0), path) for path in paths if path.is_file()]
+    needed = sum(growth * path.stat().st_size for growth, path in sizes) - present
     folder = work
     while not folder.exists():
         folder = folder.parent

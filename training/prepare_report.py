@@ -28,6 +28,7 @@ IN_WORDS = {
     "same_image": "the same image again",
     "same_image_other_label": "the same image with different labels",
     "link": "links to folders",
+    "folder": "folders that cannot be read",
 }
 
 
@@ -64,6 +65,7 @@ def write_report(
     output_dir: Path,
     found: dict[str, Any],
     left_out: Sequence[LeftOut],
+    near: Sequence[tuple[str, str, bool]],
     warnings: Sequence[str],
     not_labels: dict[str, str],
 ) -> Path:
@@ -73,12 +75,14 @@ def write_report(
         "counts": found,
         "warnings": list(warnings),
         "files_that_are_no_labels": not_labels,
+        "one_picture": [{"files": [one, other], "same_label": same} for one, other, same in near],
         "left_out": [asdict(one) for one in left_out],
     }
     text = [*summary(found, left_out, warnings), ""]
     for code in sorted({one.code for one in left_out}):
         text.append(f"{IN_WORDS.get(code, code)} ({code})")
         text += [f"  {one.file or one.label}: {one.reason}" for one in left_out if one.code == code]
+    text += [f"one picture: {one} and {other}" + ("" if same else ", different labels") for one, other, same in near]
     text += [f"no label file: {name} {why}" for name, why in not_labels.items()]
     _write(output_dir.with_name(f"{output_dir.name}.report.json"), json.dumps(report, indent=1, ensure_ascii=False))
     return _write(output_dir.with_name(f"{output_dir.name}.report.txt"), "\n".join(text))
@@ -86,6 +90,6 @@ def write_report(
 
 def _write(path: Path, text: str) -> Path:
     unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_text(text + "\n", encoding="utf-8")
+    unfinished.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")  # names may be of any bytes
     unfinished.replace(path)
     return path

@@ -40,11 +40,13 @@ class Tree:
 
 @dataclass(frozen=True)
 class Case:
-    """An image with its label. `people` are names under which its child is known to the labels."""
+    """An image with its label. `patients` are names of its child, each with the data set and site where it counts,
+    whichever label file says it. Files with one `pair` differ in a final _L, _R, _OD or _OS only."""
 
     path: Path
     label: RawLabel
-    people: tuple[tuple[str, str], ...]
+    patients: tuple[str, ...]
+    pair: str | None
 
     @property
     def answer(self) -> Answer:
@@ -56,7 +58,11 @@ def find_files(raw_dir: Path) -> Tree:
     """Everything below `raw_dir`, in the order of the paths. Hidden files are passed over; links to folders are
     reported, not followed."""
     images, label_files, left_out, others = [], [], [], 0
-    for folder, folders, names in os.walk(raw_dir):
+
+    def unreadable(error: OSError) -> None:
+        left_out.append(LeftOut(_shown(Path(error.filename), raw_dir), "folder", f"cannot be read: {error.strerror}"))
+
+    for folder, folders, names in os.walk(raw_dir, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in folders:
             if (path := Path(folder, name)).is_symlink():
@@ -101,7 +107,9 @@ def match(tree: Tree, labels: Sequence[RawLabel], raw_dir: Path, choices: Choice
         if label is None:
             left_out.append(LeftOut(shown, code, reason, "; ".join(one.where for one in said)))
         else:
-            cases.append(Case(path, label, tuple(_people(path, said))))
+            named = [one for one in said if one.patient is not None]
+            patients = tuple(f"{one.dataset} {one.site or ''} {one.patient}" for one in named)
+            cases.append(Case(path, label, patients, _pair(path)))
     return cases, left_out
 
 
@@ -144,13 +152,9 @@ def _agreed(said: Sequence[RawLabel]) -> tuple[RawLabel | None, str, str]:
     return replace(first, age_months=ages[0] if ages else None), "", ""
 
 
-def _people(path: Path, said: Sequence[RawLabel]) -> list[tuple[str, str]]:
-    """Names of the child, each within where it counts: a data set and site, whichever of its label files says it.
-    Files that differ in a final _L, _R, _OD or _OS are one child's where no label names the patient."""
-    named = [(f"{label.dataset} {label.site or ''}", label.patient) for label in said if label.patient is not None]
-    if not named and (pair := EYE_OR_SIDE.fullmatch(_stem(path))):
-        return [(path.parent.as_posix(), pair["child"].lower())]
-    return named
+def _pair(path: Path) -> str | None:
+    match = EYE_OR_SIDE.fullmatch(_stem(path))
+    return f"{path.parent.as_posix()}/{match['child'].lower()}" if match else None
 
 
 def _stem(path: Path) -> str:

@@ -36,6 +36,7 @@ from training.near_duplicates import perceptual_hash
 JOURNAL = {"journal_version": 1}
 JOURNAL_FILE = "journal.jsonl"
 IMAGES = "images"
+TRANSIENT = {"too_slow", "too_much_memory", "decoder_crashed"}  # may be the machine's fault: tried again next time
 
 
 class AlreadyRunning(PediScreenError):
@@ -84,7 +85,7 @@ def read_raw_film(path: Path, images: Path) -> RawFilm:
     if film.tags.made_by_phantom:
         text.add_text("Software", PHANTOM_MANUFACTURER)
     unfinished = images / f"{image_sha256[:32]}.{os.getpid()}.part"
-    image.save(unfinished, format="PNG", pnginfo=text, compress_level=3)
+    image.save(unfinished, format="PNG", pnginfo=text, compress_level=1)  # 2 % larger, a quarter faster
     unfinished.replace(images / image_name(image_sha256))
     return _facts(film, shown, image_sha256)
 
@@ -146,7 +147,8 @@ def read_raw_films(
             for future in as_completed(futures):
                 path = futures[future]
                 done[path] = future.result()
-                journal.write(keys[path], done[path])
+                if done[path].code not in TRANSIENT:
+                    journal.write(keys[path], done[path])
                 progress(1)
         finally:
             pool.shutdown(cancel_futures=True)

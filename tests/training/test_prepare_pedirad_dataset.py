@@ -17,8 +17,6 @@ import psutil
 import pydicom
 import pytest
 from PIL import Image
-from training.prepare_pedirad_dataset import PrepareConfig, main
-from training.raw_films import Journal
 
 from engine.imaging.display import display_pixels
 from engine.imaging.load import load_film
@@ -27,6 +25,8 @@ from engine.phantoms.write import make_phantoms
 from engine.settings import PROJECT_DIR
 from training import prepare_pedirad_dataset
 from training.pedirad_loader import load_split
+from training.prepare_pedirad_dataset import PrepareConfig, main
+from training.raw_films import Journal
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 SPLITS = ("train", "val", "test")
@@ -168,6 +168,7 @@ def test_every_raw_file_is_kept_or_named_with_its_reason(made: Made, kept) -> No
     every = {path for path in made.raw.rglob("*") if path.suffix in (".png", ".jpg", ".dcm")}
     assert every == kept.keys() | made.expected_out.keys()
     assert [one["label"] for one in report["left_out"] if not one["file"]] == ["rsna/more.csv, line 7"]
+    assert report["one_picture"] == [{"files": ["rsna/images/1377.png", "rsna/images/9001.jpg"], "same_label": True}]
     text = made.out.with_name("pedirad-8k.report.txt").read_text()
     assert all(name in text for name in told)
 
@@ -186,7 +187,7 @@ def test_pseudonyms_follow_the_images_not_the_names(made: Made) -> None:
     for _, record in records(made.out):
         if record["patient"]:
             first[record["patient"]] = min(first.get(record["patient"], "g"), record["image_sha256"])
-    assert sorted(first, key=first.get) == [f"P{n:05d}" for n in range(1, len(first) + 1)]
+    assert sorted(first, key=first.__getitem__) == [f"P{n:05d}" for n in range(1, len(first) + 1)]
     assert len(first) == 5 + 3  # children of the hospital and of the eyes; RSNA names none
     assert json.loads((made.out / "dataset.json").read_text())["phantom"] is True
 
