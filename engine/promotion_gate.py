@@ -25,9 +25,9 @@ import numpy as np
 
 from engine.annotations import ANSWER_FIELDS
 from engine.errors import Refused
-from engine.findings.age import age_band
 from engine.findings.answers import Answer, Fracture, Plus, Task, Zone
 from engine.findings.summary import TASK_WORDS
+from engine.subgroups import SEX_NAMES, age_band
 
 RESAMPLES = 5000
 TAIL = 0.025  # of each bound of a 95 % interval
@@ -238,10 +238,10 @@ def _case(record: dict[str, Any]) -> _Case:
     if record["set"] not in GROUP_OF_SET:
         raise ValueError(f"set {record['set']!r}")
     age = record["age_months"]
-    sex = {"F": "girls", "M": "boys"}.get(record["sex"])
+    sex = SEX_NAMES.get(record["sex"])
     subgroups = (
         *([sex] if sex else []),
-        *([age_band(age)] if age is not None else []),
+        *([age_band(task, age)] if age is not None else []),
         *([f"site: {record['site']}"] if record["site"] else []),
     )
     return _Case(

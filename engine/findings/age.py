@@ -22,14 +22,6 @@ def age_months_at(birth_date: date, on: date) -> float:
     return full_months + (on - last).days / (upcoming - last).days
 
 
-AGE_BANDS_MONTHS = ((0, "0-4 y"), (60, "5-9 y"), (120, "10-14 y"), (180, "15 y and older"))
-
-
-def age_band(months: float) -> str:
-    """The five years it lies in: 59.9 is "0-4 y"."""
-    return next(name for start, name in reversed(AGE_BANDS_MONTHS) if months >= start or start == 0)
-
-
 def _month_day(birth_date: date, months: int) -> date:
     """The day on which the child completes `months` months."""
     years, month0 = divmod(birth_date.month - 1 + months, 12)

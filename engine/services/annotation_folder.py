@@ -113,11 +113,12 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def whole_or_not_at_all(out_dir: Path, about_file: str) -> Iterator[Path]:
+def whole_or_not_at_all(out_dir: Path, about_file: str, format: str = FORMAT["format"]) -> Iterator[Path]:
     """A new folder that takes `out_dir`'s place at the end, and goes away on an error.
 
-    Raises Refused("not_an_export") when `out_dir` holds something other than a folder with our `about_file`."""
-    _check_replaceable(out_dir, about_file)
+    Raises Refused("not_an_export") when `out_dir` holds something other than a folder whose `about_file` says
+    that it has this `format`."""
+    _check_replaceable(out_dir, about_file, format)
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out_dir.parent / f".{out_dir.name}-{uuid.uuid4().hex}.unfinished"
     try:
@@ -128,11 +129,11 @@ def whole_or_not_at_all(out_dir: Path, about_file: str) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _check_replaceable(out_dir: Path, about_file: str) -> None:
+def _check_replaceable(out_dir: Path, about_file: str, format: str) -> None:
     if not out_dir.exists() or (out_dir.is_dir() and not any(out_dir.iterdir())):
         return
     try:
-        is_ours = json.loads((out_dir / about_file).read_text(encoding="utf-8")).get("format") == FORMAT["format"]
+        is_ours = json.loads((out_dir / about_file).read_text(encoding="utf-8")).get("format") == format
     except (OSError, ValueError, AttributeError):
         is_ours = False
     if not is_ours:

@@ -26,7 +26,6 @@ from db.repositories.studies import tasks_present
 from db.session import writing
 from engine.annotations import SPLITS, TASK_FOLDERS, Annotation, Split
 from engine.errors import Refused
-from engine.findings.age import age_band
 from engine.findings.answers import Answer, Task
 from engine.findings.summary import TASK_WORDS
 from engine.inference import model_folder
@@ -37,6 +36,7 @@ from engine.services.accounts import Actor, require
 from engine.services.annotation_folder import FORMAT, PHANTOM_NOTE, Decided, LeftOut
 from engine.services.export import split_of
 from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR, settings
+from engine.subgroups import age_band
 
 SPLIT_SEED = 5  # never changed: with another one, patients that trained a model would test the next
 TRAIN_SHARE, VAL_SHARE = 0.65, 0.15  # of the patients; 20 % are the locked test set
@@ -477,7 +477,7 @@ def _write(session: Session, actor: Actor, folder: Path, plan: _Plan, progress: 
 def _label(answer: Answer) -> str:
     match Task(answer["task"]):
         case Task.BONE_AGE:
-            return age_band(float(answer["bone_age_months"]))
+            return age_band(Task.BONE_AGE, float(answer["bone_age_months"]))
         case Task.ROP:
             return f"zone {answer['zone']}"
         case Task.FRACTURE:
