@@ -177,6 +177,22 @@ def render(arguments: argparse.Namespace) -> None:
     _print(arguments, {"out": str(arguments.out), "warnings": list(film.warnings)}, str(arguments.out))
 
 
+def growth(arguments: argparse.Namespace) -> None:
+    from engine.findings.growth_table import issue_lines, score_file
+
+    table = score_file(
+        arguments.table,
+        arguments.out,
+        today=date.today(),
+        with_weight_for_length=arguments.weight_for_length,
+    )
+    for line in issue_lines(table, limit=20):
+        _say(line)
+    result = {"out": str(arguments.out), **table.as_json()}
+    counts = f"{result['rows']} rows, {result['z_scores']} z-scores, {result['flagged_rows']} rows flagged"
+    _print(arguments, result, f"{counts}: {arguments.out}")
+
+
 def phantom(arguments: argparse.Namespace) -> None:
     from engine.phantoms.write import make_phantoms
 
@@ -292,6 +308,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("render", render, "what the viewer shows at its default window, as PNG")
     sub.add_argument("file", type=_existing_file, metavar="FILE")
     sub.add_argument("out", type=Path, metavar="OUT.png")
+
+    sub = command("growth", growth, "WHO z-scores for a table of measurements; doubtful rows are flagged")
+    sub.add_argument("table", type=_existing_file, metavar="IN.csv")
+    sub.add_argument("out", type=Path, metavar="OUT.csv")
+    sub.add_argument("--weight-for-length", action="store_true", help="also weight for length or height")
 
     sub = command("phantom", phantom, "make synthetic images with known answers")
     sub.add_argument("out_dir", type=Path, metavar="OUT_DIR")

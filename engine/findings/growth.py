@@ -118,16 +118,15 @@ def growth_scores(
     oedema : (n,) bool; where true, nothing that depends on weight is scored.
     Measurements are (n,) with NaN where unknown; zero and below count as unknown.
     """
-    sex = np.asarray(sex)
     count = len(sex)
-    row_of_sex = np.where(sex == SEXES[0], 0, np.where(sex == SEXES[1], 1, -1))
+    row_of_sex = _row_of_sex(sex)
     days, months = _ages(count, age_days, age_months)
-    day = np.floor(days + 0.5)  # WHO anthro rounds half up
+    day = _whole_day(days)
     weight = _positive(count, weight_kg)
     head = _positive(count, head_circumference_cm)
     height = _standardised_height(_positive(count, length_height_cm), day, months, measured)
     bmi = weight / (height / 100) ** 2
-    is_2006 = (day >= 0) & (day <= LAST_DAY) & (months < FIRST_MONTH)
+    is_2006 = _in_2006(day, months)
 
     dry = np.ones(count, bool) if oedema is None else ~np.asarray(oedema, bool)
     measurements = {
@@ -153,6 +152,15 @@ def growth_scores(
         z=z,
         implausible={indicator: outside(values, PLAUSIBLE_Z[indicator]) for indicator, values in z.items()},
     )
+
+
+def median_for_age(
+    indicator: Indicator, sex: np.ndarray, *, age_days: np.ndarray | None = None, age_months: np.ndarray | None = None
+) -> np.ndarray:
+    """The reference's median, (n,), in the indicator's unit; NaN where there is no table."""
+    days, months = _ages(len(sex), age_days, age_months)
+    day = _whole_day(days)
+    return _lms(indicator, _row_of_sex(sex), day, months, _in_2006(day, months))[:, 1]
 
 
 def z_of(measurement: np.ndarray, lms: np.ndarray, *, restricted: bool) -> np.ndarray:
@@ -244,6 +252,19 @@ def _curve_lms(indicator: Indicator, row_of_sex: int) -> tuple[np.ndarray, np.nd
         ages = np.concatenate([ages, [(ages[-1] + FIRST_MONTH) / 2], months])
         lms = np.concatenate([lms, gap, who_tables.by_month(indicator)[row_of_sex]])
     return ages, lms
+
+
+def _row_of_sex(sex: np.ndarray) -> np.ndarray:
+    sex = np.asarray(sex)
+    return np.where(sex == SEXES[0], 0, np.where(sex == SEXES[1], 1, -1))
+
+
+def _whole_day(days: np.ndarray) -> np.ndarray:
+    return np.floor(days + 0.5)  # WHO anthro rounds half up
+
+
+def _in_2006(day: np.ndarray, months: np.ndarray) -> np.ndarray:
+    return (day >= 0) & (day <= LAST_DAY) & (months < FIRST_MONTH)
 
 
 def _ages(count: int, age_days: np.ndarray | None, age_months: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
