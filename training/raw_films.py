@@ -28,7 +28,7 @@ from engine.errors import FileRefused, PediScreenError, Refused
 from engine.findings.age import age_months_at
 from engine.findings.answers import Task
 from engine.imaging import admission
-from engine.imaging.film import PHANTOM_MANUFACTURER, Film, hash_pixels
+from engine.imaging.film import PHANTOM_MANUFACTURER, Film, FilmTags, hash_pixels
 from engine.imaging.load import load_film
 from engine.imaging.preprocess import stored_model_image
 from training.near_duplicates import perceptual_hash
@@ -74,8 +74,7 @@ def read_raw_film(path: Path, images: Path) -> RawFilm:
     """Decode, check and normalise one file, and write its PNG. A file that is refused comes back with the reason."""
     try:
         film = load_film(path)
-        # A label says whose film it is, so a missing Patient ID is no reason here.
-        admission.check(replace(film, tags=replace(film.tags, patient_id=film.tags.patient_id or "-")))
+        admission.check(replace(film, tags=_with_identity(film.tags)))
         image_sha256 = _sha256(path)
     except Refused as refusal:
         return RawFilm(code=refusal.code, reason=str(refusal))
@@ -88,6 +87,18 @@ def read_raw_film(path: Path, images: Path) -> RawFilm:
     image.save(unfinished, format="PNG", pnginfo=text, compress_level=1)  # 2 % larger, a quarter faster
     unfinished.replace(images / image_name(image_sha256))
     return _facts(film, shown, image_sha256)
+
+
+def _with_identity(tags: FilmTags) -> FilmTags:
+    """Placeholders for identifiers that were taken out: a label says whose film it is, a hash tells it from others.
+    Identifiers that are wrong rather than missing stay as they are."""
+    return replace(
+        tags,
+        patient_id=tags.patient_id or "-",
+        sop_instance_uid=tags.sop_instance_uid or "2.25.0",
+        study_instance_uid=tags.study_instance_uid or "2.25.0",
+        series_instance_uid=tags.series_instance_uid or "2.25.0",
+    )
 
 
 def _facts(film: Film, shown: np.ndarray, image_sha256: str) -> RawFilm:

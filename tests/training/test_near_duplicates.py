@@ -1,14 +1,21 @@
 """Copies are found, different films are not. The thresholds' own figures: tests/benchmarks/near_duplicates.py."""
 
+import csv
+
 import numpy as np
 import pytest
 
 from engine.findings.answers import View
 from engine.imaging.display import display_pixels
+from engine.imaging.load import load_film
+from engine.imaging.preprocess import stored_model_image
 from engine.phantoms import seeds
 from engine.phantoms.draw import DRAW
+from engine.settings import PROJECT_DIR
 from tests.benchmarks.near_duplicates import copies, square
 from training.near_duplicates import BITS, MAX_DISTANCE, distance, near_by_hash, near_duplicates, perceptual_hash
+
+REAL = PROJECT_DIR.parent / "shared" / "testdata" / "images"
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +62,13 @@ def test_near_by_hash_is_the_brute_force_answer() -> None:
 def test_blank_images_are_not_one_picture() -> None:
     blank = [np.full((64, 64), grey, np.uint8) for grey in (0, 90)]
     assert near_duplicates([perceptual_hash(b) for b in blank], lambda i: blank[i]) == []
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real images in {REAL}")
+def test_real_images_are_paired_within_their_group_only() -> None:
+    with (REAL / "manifest.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    shown = [np.asarray(stored_model_image(load_film(REAL / row["file"]))) for row in rows]
+    pairs = near_duplicates([perceptual_hash(picture) for picture in shown], lambda i: shown[i])
+    assert all(rows[i]["group"] == rows[j]["group"] for i, j in pairs)
+    assert len(pairs) >= 2  # two fundus images are there in two degrees of distortion

@@ -92,6 +92,10 @@ def made(tmp_path_factory) -> Made:
         patient = f"Meier-{number // 2}"  # two films a child, whatever their tags say
         rows.append((f"films/{wrist.path.name}", "fracture", wrist.answer["fracture"], "", "", patient))
         child[wrist.path] = patient
+    bare = pydicom.dcmread(wrists[-1].path)  # de-identified by taking everything out
+    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "AccessionNumber", "StudyInstanceUID"):
+        delattr(bare, keyword)
+    bare.save_as(wrists[-1].path)
     wrong = make_phantoms(raw / "hospital" / "films", "hand", 3, 23)
     rows.append((f"films/{wrong[0].path.name}", "fracture", "buckle", "", "", "Huber-1"))
     rows.append((f"films/{wrong[1].path.name}", "", "", "", "", "Huber-2"))
