@@ -52,6 +52,21 @@ AGREE_MONTHS = 8  # two readers agree: 0.63 y is the RMS difference of two manua
 SETTLERS = (Role.ADJUDICATOR, Role.ADMIN)  # whose decision ends a disagreement
 
 
+LEFT_OUT_WORDS = {  # LeftOut.code in general terms, for lists that count
+    "rejected": "a reader rejected the image",
+    "burned_in_annotation": "text is burned into the pixels",
+    "burned_in_unknown": "the file does not say whether text is burned in",
+    "film_missing": "the film is gone from the data folder",
+    "phantom": "a phantom, which a model for patients does not learn from",
+    "readers_differ": "two readers differ and no adjudicator has decided",
+    "labels_differ": "the same picture was given different answers",
+    "leak": "another patient's film has the same pixels",
+    "same_pixels": "another film of the child has the same pixels",
+    "one_class": "all cases of the task have the same answer",
+    "enough_confirmed": "confirmed, and enough such cases are used",
+}
+
+
 @dataclass(frozen=True)
 class TaskCounts:
     """Usable decisions of one task."""
