@@ -10,9 +10,9 @@ import streamlit as st
 
 from db.models import ReadState, RejectReason, StudyStatus, Verdict
 from engine.errors import Conflict
-from engine.findings.answers import Answer
+from engine.findings.answers import Answer, Task
 from engine.findings.summary import answer_words
-from engine.services import images, review, worklist
+from engine.services import images, prior_films, review, worklist
 from engine.services.review import Decision, ImageView, StudyView
 from engine.services.worklist import WorklistFilter
 from ui import database, errors, state, words
@@ -26,6 +26,7 @@ from ui.components import (
     review_history,
     viewer,
 )
+from ui.components.viewer.beside import films_beside
 from ui.state import LastDecision, Sitting
 
 KEYS = [
@@ -58,16 +59,26 @@ def show() -> None:
         study = review.load_study(session, state.current_user(), study_id)
         next_id = worklist.next_study(session, state.current_user(), state.worklist_filter(), study_id)
         in_list = worklist.worklist_page(session, state.current_user(), state.worklist_filter(), page_size=1).total
-        prefetch_url = first_pixels_url(session, next_id) if next_id is not None else None
+        next_url = first_pixels_url(session, next_id) if next_id is not None else None
     header, steps = st.columns([3.2, 1.25], vertical_alignment="center", gap="small")
     with steps:
         step_buttons(next_id, in_list)
     with header, st.container(horizontal=True, vertical_alignment="center", wrap=False):
         image = choose_image(study)
         case_header.show(study, image)
+    with database.session() as session:
+        priors = prior_films.prior_films(session, state.current_user(), image.image_id)
     film, panel = st.columns([1.98, 1], gap="small")
     with film:
-        viewer.show(image, label=film_label(study, image), prefetch_url=prefetch_url, keys=KEYS)
+        viewer.show(
+            image,
+            label=film_label(study, image),
+            is_fundus=study.task is Task.ROP,
+            beside=films_beside(study, image, priors),
+            prefetch_urls=[other.pixels_url for other in undecided_besides(study, image)] + [next_url] * bool(next_url),
+            keys=KEYS,
+            user=state.current_user().username,
+        )
     with panel, st.container(key="panel", gap="xsmall"):
         for warning in study.warnings:
             page_parts.notice(warning)
@@ -97,6 +108,10 @@ def choose_image(study: StudyView) -> ImageView:
         "Image", list(by_id), format_func=label, key=state.image_key(), required=True, label_visibility="collapsed"
     )
     return by_id[chosen]
+
+
+def undecided_besides(study: StudyView, image: ImageView) -> list[ImageView]:
+    return [other for other in study.images if other.decision is None and other.image_id != image.image_id]
 
 
 def film_label(study: StudyView, image: ImageView) -> str:
@@ -240,7 +255,7 @@ def what_enter_does(image: ImageView, answer: Answer | None) -> Primary:
     read_answer = image.read.answer if image.read else None
     if answer is None:
         return Primary("Give an answer", None)
-    if image.decision is not None and image.decision.answer == answer:
+    if image.decision is not None and image.decision.answer == answer and not viewer.has_new_marks(image):
         return Primary("Keep and next", None)
     if answer == read_answer:
         return Primary("Confirm and next", Verdict.CONFIRMED)
@@ -270,7 +285,7 @@ def remarks(image: ImageView) -> tuple[str | None, dict]:
     details = {"quality": quality} if quality else {}
     if clean:
         details["no_burned_in_text"] = True
-    return comment.strip() or None, details
+    return comment.strip() or None, details | viewer.marks_of(image)
 
 
 def reject_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: int | None) -> None:
@@ -324,11 +339,11 @@ def record(study: StudyView, image: ImageView, sitting: Sitting, decision: Decis
 
 def go_on(study: StudyView, image: ImageView, next_id: int | None) -> None:
     """To the study's next undecided image, else to the next case."""
-    undecided = [one.image_id for one in study.images if one.decision is None and one.image_id != image.image_id]
+    undecided = undecided_besides(study, image)
     if not undecided:
         go_to(next_id)
     state.end_sitting()
-    state.choose_image_next(undecided[0])
+    state.choose_image_next(undecided[0].image_id)
     st.rerun(scope="app")
 
 

@@ -48,7 +48,7 @@ def data_of(film: Film, **changes: Any) -> dict[str, Any]:
     return {
         "image": 1,
         "url": "/pixels",
-        "prefetch": None,
+        "prefetch": [],
         "rows": film.pixels.shape[0],
         "cols": film.pixels.shape[1],
         "colour": film.is_colour,
@@ -57,7 +57,14 @@ def data_of(film: Film, **changes: Any) -> dict[str, Any]:
         "background": film.background,
         "slope": film.slope,
         "intercept": film.intercept,
+        "spacing": film.spacing_mm,
+        "spacing_source": film.spacing_source,
+        "fundus": False,
+        "side": "L",
         "marker": "L",
+        "kept": {},
+        "beside": [],
+        "user": "reader",
         "label": "Hand, left",
         "keys": [["Enter", "confirm and next"]],
         "height": "700px",
@@ -235,9 +242,10 @@ def test_panning_by_shift_drag_and_by_arrows_in_the_focused_film(show: Show) -> 
     drawn(page)
     assert attribute(page, "origin") == f"{left + 30:g} {top + 40:g}"
     assert attribute(page, "window") == "2000 1800"
+    page.keyboard.press("p")
     page.keyboard.press("ArrowLeft")
     drawn(page)
-    assert attribute(page, "origin") == f"{left + 90:g} {top + 40:g}"
+    assert attribute(page, "origin") == f"{left + 70:g} {top + 40:g}"
 
 
 def test_two_fingers_zoom_and_move_the_film(show: Show) -> None:
@@ -277,9 +285,10 @@ def test_a_magnified_film_is_smooth(show: Show) -> None:
 def test_loading_and_failure_are_said_on_the_film(show: Show) -> None:
     page = show(Film(film_pixels(), "dicom", (KINDS[0],)), url="/gone")
     expect(page.locator(".viewer")).to_have_attribute("data-state", "error")
-    expect(page.locator(".message")).to_have_text(
-        "Pixels are gone: image 9 is no longer on disk: restore it from a backup"
+    expect(page.locator(".message")).to_contain_text(
+        "The pixels of this film are gone: image 9 is no longer on disk: restore it from a backup."
     )
+    expect(page.locator(".message")).to_contain_text("reject the case as not readable")
     assert canvas(page).max() == 0
 
 
@@ -301,7 +310,7 @@ def test_the_last_film_is_gone_at_once_when_another_is_opened(show: Show) -> Non
 
 def test_the_next_film_is_fetched_ahead(show: Show) -> None:
     with_next = Film(film_pixels(), "dicom", (KINDS[0],))
-    page = show(with_next, prefetch="/pixels?next")
+    page = show(with_next, prefetch=["/pixels?next"])
     requested: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
     ready(page)
@@ -317,6 +326,6 @@ def test_the_key_map_names_the_pages_keys_and_the_films(show: Show) -> None:
     page = ready(show(Film(film_pixels(), "dicom", (KINDS[0],))))
     page.keyboard.press("?")
     expect(page.locator(".keymap")).to_contain_text("confirm and next")
-    expect(page.locator(".keymap")).to_contain_text("next window named in the file")
+    expect(page.locator(".keymap")).to_contain_text("Length two points")
     page.keyboard.press("Escape")
     expect(page.locator(".keymap")).to_be_hidden()

@@ -22,6 +22,7 @@ function isTyping(target) {
 
 function onKey(event, data) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if ("keysTaken" in document.documentElement.dataset) return; // the viewer's map of the keys is open
   const target = event.composedPath()[0];
   const key = event.key.length === 1 ? event.key.toUpperCase() : event.key;
   if (isTyping(target)) {

@@ -1,0 +1,87 @@
+"""Earlier films of the same child, to lay beside the one under review: pixels and dates, never what was read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+from sqlalchemy.orm import Session
+
+from db.models import Image, Study
+from db.repositories import studies as repository
+from engine.errors import NotFound
+from engine.imaging.film import Voi
+from engine.services import images
+from engine.services.accounts import READERS, Actor, require
+
+MOST = 8  # films; older ones are on the worklist
+
+
+@dataclass(frozen=True)
+class PriorFilm:
+    """For the fields from `rows` on see engine.imaging.film.Film."""
+
+    image_id: int
+    study_id: int
+    acquired_on: date
+    age_months: float | None
+    laterality: Literal["L", "R", None]
+    rows: int
+    cols: int
+    is_colour: bool
+    vois: tuple[Voi, ...]
+    inverted: bool
+    background: int | None
+    slope: float
+    intercept: float
+    spacing_mm: tuple[float, float] | None
+    spacing_source: Literal["calibrated", "detector", None]
+    pixels_url: str
+
+
+def prior_films(session: Session, actor: Actor, image_id: int) -> list[PriorFilm]:
+    """Films of the same child and task from earlier days, the latest first, on one day the same side first.
+
+    Left out: films without a date, and those gone from the data folder. Raises NotFound, NotAllowed."""
+    require(actor, *READERS)
+    image = session.get(Image, image_id)
+    if image is None:
+        raise NotFound(f"there is no image {image_id}")
+    study = session.get_one(Study, image.study_fk)
+    if study.acquired_on is None:
+        return []
+    earlier = [
+        (prior, film)
+        for prior in repository.studies_of_patient(session, study.patient_fk)
+        if prior.acquired_on is not None and prior.acquired_on < study.acquired_on and prior.task == study.task
+        for film in prior.images
+    ]
+    earlier.sort(key=lambda one: (-one[0].acquired_on.toordinal(), one[1].laterality != image.laterality, one[1].id))
+    found = (_prior_film(prior, film) for prior, film in earlier[:MOST])
+    return [film for film in found if film is not None]
+
+
+def _prior_film(study: Study, image: Image) -> PriorFilm | None:
+    try:
+        film = images.film_facts(image.file_sha256)
+    except NotFound:
+        return None
+    return PriorFilm(
+        image_id=image.id,
+        study_id=study.id,
+        acquired_on=study.acquired_on,
+        age_months=study.age_months,
+        laterality=image.laterality.value if image.laterality else None,
+        rows=image.rows,
+        cols=image.cols,
+        is_colour=film.is_colour,
+        vois=film.vois,
+        inverted=film.inverted,
+        background=film.background,
+        slope=film.slope,
+        intercept=film.intercept,
+        spacing_mm=film.spacing_mm,
+        spacing_source=film.spacing_source,
+        pixels_url=f"/api/radiology/studies/{study.id}/pixels?image={image.id}",
+    )
