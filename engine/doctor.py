@@ -286,7 +286,7 @@ def _studies(overview: worklist.Overview) -> Check:
 
 def _worker(here: Settings, overview: worklist.Overview) -> Check:
     from engine.jobs import queue
-    from engine.jobs.worker import NO_MODEL, STOPPED
+    from engine.services.reading import LOADING, READY, STOPPED
 
     start = "Start it: make run, or pediscreen worker"
     jobs = queue.count_unfinished(here.jobs_url)
@@ -294,7 +294,7 @@ def _worker(here: Settings, overview: worklist.Overview) -> Check:
     alive = [worker for worker in overview.workers if worker.alive and worker.detail != STOPPED]
     if alive:
         told = "; ".join(f"{worker.name}: {(worker.detail or '').splitlines()[0]}" for worker in alive)
-        state = State.NOTE if any((worker.detail or "").startswith(NO_MODEL) for worker in alive) else State.OK
+        state = State.OK if all(worker.detail in (READY, LOADING) for worker in alive) else State.NOTE
         return Check("Data", "worker", state, f"{told} ({waiting})", "See above: model in use.")
     if not overview.workers:
         return Check("Data", "worker", State.NOTE, f"none has ever started ({waiting})", start)

@@ -16,13 +16,18 @@ st.html(HERE / "style.css")
 st.logo(str(HERE / "logo.png"), size="large")
 
 page = st.navigation(
-    [
-        st.Page("pages/worklist.py", title="Worklist", url_path="worklist", default=True),
-        st.Page("pages/review.py", title="Review", url_path="review"),
-        st.Page("pages/upload.py", title="Upload", url_path="upload"),
-        st.Page("pages/quarantine.py", title="Quarantine", url_path="quarantine"),
-        st.Page("pages/export.py", title="Export", url_path="export"),
-    ],
+    {
+        "": [
+            st.Page("pages/worklist.py", title="Worklist", url_path="worklist", default=True),
+            st.Page("pages/review.py", title="Review", url_path="review"),
+            st.Page("pages/upload.py", title="Upload", url_path="upload"),
+            st.Page("pages/quarantine.py", title="Quarantine", url_path="quarantine"),
+            st.Page("pages/export.py", title="Export", url_path="export"),
+        ],
+        "Administration": [
+            st.Page("pages/models.py", title="Models", url_path="models"),
+        ],
+    },
     position="top",
 )
 

@@ -52,6 +52,12 @@ def configured_name(model: str, adapter: Path | None) -> str:
     return adapted_name(version, adapter) if adapter is not None and adapter.is_dir() else version
 
 
+def configured_is_phantom(model: str) -> bool | None:
+    """Of PEDISCREEN_MODEL; None for a name on the hub, whose card is read when it is loaded."""
+    folder = PHANTOM_MODEL_DIR if model == PHANTOM_MODEL else Path(model)
+    return ReadingCard.of(folder, model).is_phantom if folder.is_dir() else None
+
+
 def fingerprint(folder: Path, files: str = "*.safetensors") -> str:
     """Eight hex digits that change with the weights: names, sizes and beginnings of the `files` in `folder`."""
     digest = hashlib.sha256()

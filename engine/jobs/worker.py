@@ -24,6 +24,7 @@ from engine.jobs.model_in_use import Loaded, LoadReader, ModelInUse
 from engine.jobs.shadow_reading import ShadowReading
 from engine.services import reading, worklist
 from engine.services.accounts import service_actor
+from engine.services.reading import LOADING, NO_MODEL, READY, STOPPED
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +34,6 @@ WATCH_S = 10.0
 SILENT_AFTER_S = 60.0  # a worker without a heartbeat for this long has lost its jobs
 ANOTHER_MODEL_S = 1.0  # how often one without a model looks whether there is another to try
 FINISH_WITHIN_S = 8
-
-# What a heartbeat says, as people read it on the pages.
-LOADING = "The worker is loading the model."
-READY = "The worker is ready."
-NO_MODEL = "The worker has no model: "
-STOPPED = "The worker has stopped."
 
 ACTOR = service_actor("worker")
 

@@ -20,6 +20,12 @@ from engine.inference.read import Read, ReadContext
 from engine.services import audit, case_state
 from engine.services.accounts import Actor, require
 
+# What a heartbeat says, as people read it on the pages.
+LOADING = "The worker is loading the model."
+READY = "The worker is ready."
+NO_MODEL = "The worker has no model: "
+STOPPED = "The worker has stopped."
+
 
 @dataclass(frozen=True)
 class AwaitingImage:

@@ -31,6 +31,7 @@ from engine.services.accounts import READERS, Actor, require
 from engine.services.worklist import ALIVE_SECONDS
 from engine.settings import settings
 
+CHANGE_RECORD = "change-record.md"
 SLUG = re.compile(r"[^a-z0-9.]+")
 
 
@@ -51,7 +52,7 @@ class InUse:
     name: str
     model_version_id: int | None  # None: no worker has loaded the configured model yet
     is_configured: bool
-    is_phantom: bool | None  # None: not known before a worker has loaded it
+    is_phantom: bool | None  # None: a name on the hub that no worker has loaded yet
     deployment_id: int  # what `seen_deployment_id` takes; 0 before the first deployment
     since: datetime | None
     by: str | None  # username
@@ -91,8 +92,9 @@ class ModelRow:
     run_state: RetrainState | None
     run_message: str | None
     started_by: str | None
+    decision: dict[str, Any] | None  # of the gate: engine.promotion_gate.Decision
     shadow_since: datetime | None
-    change_record: Path | None  # of its latest promotion, a markdown file
+    change_record: Path | None  # a markdown file, with a PDF beside it
     was_in_use: bool
     workers: tuple[str, ...]  # that have it loaded
 
@@ -141,9 +143,11 @@ def models(session: Session, actor: Actor) -> list[ModelRow]:
     runs = repository.runs_of_versions(session, [version.id for version in versions])
     workers = repository.workers_since(session, _alive_since())
     history = repository.deployments(session)
+    now = model_in_use(session, actor).model_version_id
     return [
         _row(
             version,
+            _state(version, now),
             counts.get(version.id, 0),
             reviews,
             runs.get(version.id),
@@ -154,8 +158,16 @@ def models(session: Session, actor: Actor) -> list[ModelRow]:
     ]
 
 
+def _state(version: ModelVersion, in_use_id: int | None) -> ModelState:
+    """As the pointer has it; the configured model's row may be older than the first worker."""
+    if version.id == in_use_id:
+        return ModelState.IN_USE
+    return ModelState.RETIRED if version.state == ModelState.IN_USE else version.state
+
+
 def _row(
     version: ModelVersion,
+    state: ModelState,
     reads_made: int,
     reviews: dict[int, int],
     run: RetrainRun | None,
@@ -167,7 +179,7 @@ def _row(
     return ModelRow(
         model_version_id=version.id,
         name=version.name,
-        state=version.state,
+        state=state,
         is_phantom=version.is_phantom,
         is_configured=version.folder is None,
         created_at=version.created_at,
@@ -188,11 +200,18 @@ def _row(
         run_state=run.state if run else None,
         run_message=run.message if run else None,
         started_by=run.started_by if run else None,
+        decision=run.decision if run else None,
         shadow_since=version.shadow_since,
-        change_record=settings().data_dir / records[0] if records else None,
+        change_record=settings().data_dir / records[0] if records else _record_of_run(run),
         was_in_use=bool(deployed_as) or version.folder is None,
         workers=workers,
     )
+
+
+def _record_of_run(run: RetrainRun | None) -> Path | None:
+    """Of a candidate that was never in use: why it was held, or declined."""
+    path = settings().data_dir / "retrain" / str(run.id if run else "") / CHANGE_RECORD
+    return path if path.is_file() else None
 
 
 def deployments(session: Session, actor: Actor) -> list[DeploymentRow]:
@@ -224,7 +243,7 @@ def model_in_use(session: Session, actor: Actor) -> InUse:
         name=version.name if version else _configured_name(),
         model_version_id=version.id if version else None,
         is_configured=is_configured,
-        is_phantom=version.is_phantom if version else None,
+        is_phantom=version.is_phantom if version else model_folder.configured_is_phantom(settings().model),
         deployment_id=pointer.id if pointer else 0,
         since=pointer.deployed_at if pointer else version.created_at if version else None,
         by=pointer.deployed_by if pointer else None,
