@@ -145,7 +145,7 @@ def decide(comparison: dict[str, Any], *, earlier_tries: int = 0) -> Decision:
         if not any(f.rule == "not worse" and f.measure == ERROR and f.group != CORRECTED for f in asked):
             held.append(_too_few(task, of_task))
         figures += _subgroups(task, of_task)
-    tail = _tail_of_better(earlier_tries, len(tasks))
+    tail = tail_of_better(earlier_tries, len(tasks))
     better = [figure for task, of_task in by_task.items() for figure in _better(task, of_task, tail)]
     figures = better + figures
 
@@ -300,7 +300,7 @@ def _better(task: Task, cases: list[_Case], tail: float) -> Iterator[Figure]:
         yield _figure(task, LOCKED, ERROR, members, "better", 0.0, lambda f: f.high, tail, is_strict=True)
 
 
-def _tail_of_better(earlier_tries: int, tasks: int) -> float:
+def tail_of_better(earlier_tries: int, tasks: int) -> float:
     """Bonferroni over the tasks; over the tries 6 / (pi k)^2 of the whole for the k-th, which sums to 1 for ever."""
     spent = 6 / (np.pi * (earlier_tries + 1)) ** 2
     return float(FALSE_PROMOTION * spent / tasks)

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from db import models as db
-from db.models import Review, Role, Verdict
+from db.models import Review, Verdict
 from db.repositories import registry as registry_repository
 from db.repositories import retrain as retrain_repository
 from db.repositories.reviews import all_reviews, count_images
@@ -31,10 +31,11 @@ from engine.findings.summary import TASK_WORDS
 from engine.inference import model_folder
 from engine.phantoms import replay
 from engine.promotion_gate import MIN_PATIENTS_BETTER
-from engine.services import annotation_folder, audit, images
+from engine.services import annotation_folder, audit, images, reader_agreement
 from engine.services.accounts import Actor, require
 from engine.services.annotation_folder import FORMAT, PHANTOM_NOTE, Decided, LeftOut
 from engine.services.export import split_of
+from engine.services.reader_agreement import Agreement, agree
 from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR, settings
 from engine.subgroups import age_band
 
@@ -47,10 +48,6 @@ SETUP_MINUTES, MINUTES_A_FILM = 3.0, 0.013
 
 MIN_CORRECTIONS = 30  # of a task, to teach it; unverified, a round figure
 CONFIRMED_PER_CORRECTION = 2  # at most so many, or what the model knows already drowns what it shall learn
-AGREE_MONTHS = 8  # two readers agree: 0.63 y is the RMS difference of two manual ratings (Thodberg & Savendahl,
-# Acad Radiol 2010;17:1425-32)
-SETTLERS = (Role.ADJUDICATOR, Role.ADMIN)  # whose decision ends a disagreement
-
 
 LEFT_OUT_WORDS = {  # LeftOut.code in general terms, for lists that count
     "rejected": "a reader rejected the image",
@@ -80,16 +77,6 @@ class TaskCounts:
     splits: dict[Split, int]
     enough: bool  # to be taught
     why_not: str | None
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Images that two or more readers have answered."""
-
-    task: Task
-    images: int
-    agreeing: int
-    mean_difference_months: float | None  # bone age only
 
 
 @dataclass(frozen=True)
@@ -294,7 +281,7 @@ def _plan(session: Session) -> _Plan:
     return _Plan(
         cases=usable,
         left_out=sorted(left_out, key=lambda left: left.image_id),
-        agreement=_agreement(histories.values()),
+        agreement=reader_agreement.agreement(histories.values()),
         replay=replayed,
         tasks_in_service=[Task(task) for task in tasks_present(session)] if for_patients else list(Task),
         not_reviewed=count_images(session) - decided,
@@ -311,53 +298,8 @@ def _why_not_used(history: list[Decided], for_patients: bool) -> tuple[str, str]
         return "phantom", "a phantom: a model for patients does not learn from drawings"
     if not images.is_kept(image.file_sha256):
         return "film_missing", "the film is gone from the data folder: restore it from a backup"
-    if review.reader.role in SETTLERS:
-        return None
-    answers = _standing_answers(history)
-    if None in answers.values():
-        return "readers_differ", "one reader rejected the image and another one answered: an adjudicator must decide"
-    if not all(_agree(one, other) for one, other in combinations(answers.values(), 2)):
-        return "readers_differ", "two readers gave different answers: an adjudicator must decide"
-    return None
-
-
-def _standing_answers(history: list[Decided]) -> dict[str, Answer | None]:
-    """Reader -> their last answer that they did not take back; None: they rejected the image."""
-    by_id = {review.id: review for review, *_ in history}
-    standing: dict[str, Answer | None] = {}
-    for review, *_ in history:
-        if review.verdict == Verdict.WITHDRAWN:
-            standing.pop(by_id[review.supersedes_id].reader.pseudonym, None)
-        else:
-            standing[review.reader.pseudonym] = review.answer
-    return standing
-
-
-def _agree(one: Answer, other: Answer) -> bool:
-    if one["task"] == other["task"] == Task.BONE_AGE:
-        return abs(int(one["bone_age_months"]) - int(other["bone_age_months"])) <= AGREE_MONTHS
-    return one == other
-
-
-def _agreement(histories: Iterable[list[Decided]]) -> list[Agreement]:
-    """Of all images that two or more readers answered, whoever settled them."""
-    images_, agreeing, months = Counter(), Counter(), []
-    for history in histories:
-        answers = [answer for answer in _standing_answers(history).values() if answer is not None]
-        if len(answers) < 2 or len({answer["task"] for answer in answers}) > 1:
-            continue
-        task = Task(answers[0]["task"])
-        images_[task] += 1
-        agreeing[task] += all(_agree(one, other) for one, other in combinations(answers, 2))
-        if task is Task.BONE_AGE:
-            pairs = list(combinations([int(answer["bone_age_months"]) for answer in answers], 2))
-            months.append(sum(abs(one - other) for one, other in pairs) / len(pairs))
-    difference = round(sum(months) / len(months), 1) if months else None
-    return [
-        Agreement(task, images_[task], agreeing[task], difference if task is Task.BONE_AGE else None)
-        for task in Task
-        if images_[task]
-    ]
+    doubt = reader_agreement.open_question(history)
+    return ("readers_differ", doubt) if doubt else None
 
 
 def _without_leaks(cases: list[_Case], left_out: list[LeftOut]) -> list[_Case]:
@@ -368,7 +310,7 @@ def _without_leaks(cases: list[_Case], left_out: list[LeftOut]) -> list[_Case]:
         by_pixels[case.image.pixel_sha256].append(case)
     kept = []
     for same in by_pixels.values():
-        if not all(_agree(one.answer, other.answer) for one, other in combinations(same, 2)):
+        if not all(agree(one.answer, other.answer) for one, other in combinations(same, 2)):
             _leave_out(left_out, same, "labels_differ", "the same picture was given different answers")
             continue
         first = min(same, key=lambda case: (case.split != "test", case.image.id))
