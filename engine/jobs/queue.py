@@ -9,7 +9,8 @@ step it was in. DBOS makes this true only under the conditions that this module 
 - queues are registered after the launch, and a deduplication id frees itself when its job ends;
 - nobody takes over the jobs of a worker that stays dead: `take_over` does, given the names that are still alive.
 
-A step may run twice (killed before its end), so it must be idempotent."""
+A step may run twice (killed before its end), so it must be idempotent. What a step raises that is no Exception (the
+worker stops) leaves its job unfinished, to be gone on with."""
 
 from __future__ import annotations
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 APPLICATION_NAME = "pediscreen"
 APPLICATION_VERSION = "1"  # changes only when the steps of a job change; jobs then wait for a worker of their version
 READ_QUEUE = "read"
+TRAIN_QUEUE = "train"  # one at a time: a training takes all that a machine has
 _UNFINISHED = ["ENQUEUED", "PENDING"]
 
 
@@ -54,7 +56,7 @@ def step(name: str, *, attempts: int = 1) -> Callable:
 
 
 def launch(jobs_url: str, worker_name: str, *, at_once: int = 1, poll_every_s: float = 0.25) -> None:
-    """Starts taking jobs from the read queue, `at_once` at a time; the worker's own interrupted jobs come first."""
+    """Starts taking jobs: reads `at_once` at a time, trainings one by one; its own interrupted jobs come first."""
     _prepare(jobs_url)
     config: DBOSConfig = {
         "name": APPLICATION_NAME,
@@ -65,8 +67,9 @@ def launch(jobs_url: str, worker_name: str, *, at_once: int = 1, poll_every_s: f
         "log_level": "WARNING",
     }
     DBOS(config=config)
-    DBOS.listen_queues([READ_QUEUE])
+    DBOS.listen_queues([READ_QUEUE, TRAIN_QUEUE])
     DBOS.launch()
+    DBOS.register_queue(TRAIN_QUEUE, worker_concurrency=1, polling_interval_sec=1.0)
     DBOS.register_queue(READ_QUEUE, worker_concurrency=at_once, polling_interval_sec=poll_every_s)
 
 
@@ -98,20 +101,20 @@ def enqueue(name: str, *arguments: Any, queue: str = READ_QUEUE, once: str) -> b
     return True
 
 
-def unfinished(queue: str = READ_QUEUE) -> list[Job]:
-    """The jobs of `queue` that wait or run, on whichever worker."""
+def unfinished(queue: str | None = None) -> list[Job]:
+    """The jobs of `queue`, or of all, that wait or run, on whichever worker."""
     found = DBOS.list_workflows(status=_UNFINISHED, queue_name=queue, load_output=False)
     return [_as_job(status) for status in found]
 
 
-def take_over(alive: Collection[str], queue: str = READ_QUEUE) -> list[str]:
-    """Puts back the running jobs of workers that are not among `alive`. Returns the job ids.
+def take_over(alive: Collection[str]) -> list[str]:
+    """Puts the running jobs of workers that are not among `alive` back into their queues. Returns the job ids.
 
     Two workers may do this at the same moment; the job then runs twice, which idempotent steps allow."""
-    lost = [job for job in unfinished(queue) if job.worker is not None and job.worker not in alive]
+    lost = [job for job in unfinished() if job.worker is not None and job.worker not in alive]
     for job_ in lost:
         log.warning("taking over job %s of the silent worker %s", job_.job_id, job_.worker)
-        DBOS.resume_workflow(job_.job_id, queue_name=queue)
+        DBOS.resume_workflow(job_.job_id, queue_name=job_.queue)
     return [job_.job_id for job_ in lost]
 
 

@@ -1,4 +1,5 @@
-"""The worker process: holds the model in use, beats, puts waiting images into the queue and reads them.
+"""The worker process: holds the model in use, beats, puts waiting images into the queue and reads them,
+and retrains when an admin asks for it.
 
 Every worker does all of it; with several machines each runs one, and whatever one of them leaves behind another takes
 over. Without a model it beats on, says in its heartbeat what is missing, leaves the queue as it is and tries again."""
@@ -11,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -19,8 +21,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db.session import session_scope
 from engine.errors import ModelUnavailable
-from engine.jobs import model_in_use, queue, read_pending
+from engine.jobs import model_in_use, queue, read_pending, retrain
 from engine.jobs.model_in_use import Loaded, LoadReader, ModelInUse
+from engine.jobs.retrain import Retraining
 from engine.jobs.shadow_reading import ShadowReading
 from engine.services import reading, worklist
 from engine.services.accounts import service_actor
@@ -47,6 +50,7 @@ class Worker:
         name: str,
         load_reader: LoadReader = model_in_use.load_reader,
         silent_after_s: float = SILENT_AFTER_S,
+        retraining: Callable[[str, threading.Event], Retraining] = Retraining,
     ) -> None:
         self.database_url = database_url
         self.jobs_url = jobs_url
@@ -58,6 +62,7 @@ class Worker:
         self.loaded = Loaded(load_reader)
         self.model = ModelInUse(database_url, self.loaded, on_change=self._beat)
         self.shadow = ShadowReading(database_url, self.loaded, self.stopping)
+        self.retraining = retraining(database_url, self.stopping)
 
     def stop(self) -> None:
         """From a signal handler: after the batch at hand, or at once while the model is being loaded."""
@@ -74,6 +79,7 @@ class Worker:
         if not has_model:
             return
         read_pending.register(self.database_url, lambda: self.model.reader)
+        self.retraining.register()
         queue.launch(self.jobs_url, self.name)
         threading.Thread(target=self.shadow.run, name="shadow", daemon=True).start()
         self.detail = READY
@@ -87,12 +93,14 @@ class Worker:
             self._beat()
 
     def _work(self) -> None:
-        dispatcher = read_pending.Dispatcher(self.database_url)
+        dispatcher, retrains = read_pending.Dispatcher(self.database_url), retrain.Dispatcher(self.database_url)
+        self.retraining.sweep()
         watched_at = time.monotonic()
         while not self.stopping.wait(TICK_S):
             try:
                 self._follow_model()
                 dispatcher.dispatch()
+                retrains.dispatch()
                 if time.monotonic() - watched_at > min(WATCH_S, self.silent_after_s):
                     watched_at = time.monotonic()
                     self._watch()

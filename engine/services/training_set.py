@@ -142,7 +142,7 @@ def snapshot(
 
     Raises Refused with a sentence for the admin when there is too little to learn from (codes too_few, one_class,
     too_few_to_test, nothing_new), NotFound for a film that is gone, NotAllowed."""
-    require(actor)
+    require(actor, Role.SERVICE)
     plan = _plan(session)
     if plan.refusal is not None:
         raise plan.refusal

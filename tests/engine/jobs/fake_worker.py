@@ -49,6 +49,14 @@ def load_reader(deployed):
     return FakeReader(deployed.name)
 
 
+def _fake_retraining():
+    if not os.environ.get("FAKE_RETRAIN"):
+        return {}
+    from tests.fake_retraining import fake_retraining
+
+    return {"retraining": fake_retraining}
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     worker = Worker(
@@ -57,6 +65,7 @@ if __name__ == "__main__":
         name=sys.argv[1],
         load_reader=load_reader,
         silent_after_s=float(sys.argv[2]),
+        **_fake_retraining(),
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.stopping.set())
     worker.run()
