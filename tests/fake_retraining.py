@@ -20,9 +20,9 @@ def fake_retraining(database_url, stopping) -> Retraining:
 
 
 def fake_snapshot(session, actor, out_dir: Path, *, progress) -> SimpleNamespace:
-    for done in range(10):
+    for done in range(4):
         time.sleep(float(os.environ.get("FAKE_STEP_S", "0")))
-        progress(done, 10)
+        progress(done, 4)
     (out_dir / "bone_age").mkdir(parents=True)
     with writing(session):
         data_set = retrain.data_set_by_sha256(session, "d" * 64)
