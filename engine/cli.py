@@ -263,6 +263,20 @@ def export(arguments: argparse.Namespace) -> None:
     )
 
 
+def models(arguments: argparse.Namespace) -> None:
+    from engine import model_commands
+
+    _require_migrated()
+    url = settings().database_url
+    if arguments.action == "list":
+        result, text = model_commands.listed(url)
+    elif arguments.action == "promote":
+        result, text = model_commands.promoted(url, arguments.model, arguments.comment)
+    else:
+        result, text = model_commands.rolled_back(url, arguments.comment)
+    _print(arguments, result, text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pediscreen", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -332,6 +346,18 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("export", export, "reviewed cases as training annotations (pedirad-custom)")
     sub.add_argument("out_dir", type=Path, metavar="OUT_DIR")
     sub.add_argument("--seed", type=int, default=0, help="of the split")
+
+    sub = commands.add_parser("models", help="which model reads here", description="which model reads here")
+    actions = sub.add_subparsers(required=True, metavar="ACTION", dest="action")
+    actions.add_parser("list", help="every model, and which is in use")
+    action = actions.add_parser("promote", help="put a model in use; a new one is signed for by it")
+    action.add_argument("model", metavar="MODEL", help="its name, or its number in the list")
+    actions.add_parser("rollback", help="bring back the model that was in use before")
+    for name, action in actions.choices.items():
+        action.set_defaults(command=models)
+        action.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+        if name != "list":
+            action.add_argument("--comment", help="why; it is kept in the history")
     return parser
 
 

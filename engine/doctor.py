@@ -24,9 +24,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from db import migrate
 from db.models import StudyStatus
 from db.session import session_scope
+from engine.errors import ModelUnavailable
 from engine.imaging.stored_pixels import COMPRESSED, NATIVE
-from engine.inference import access
-from engine.services import worklist
+from engine.inference import access, model_folder
+from engine.services import registry, worklist
 from engine.services.accounts import service_actor
 from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR, Settings
 
@@ -125,7 +126,7 @@ def examine(here: Settings) -> Report:
         _gpu(),
         _bf16(),
         _four_bit(),
-        _model(here, hub_needs),
+        _deployed(here) or _model(here, hub_needs),
         *_decoders(),
         *_database(here),
     ]
@@ -215,6 +216,25 @@ def _four_bit() -> Check:
     return Check("Model", "4-bit (NF4)", State.OK, works)
 
 
+def _deployed(here: Settings) -> Check | None:
+    """The model that was put in use here; None where it is the one of the settings."""
+    try:
+        if not _database_file_exists(here) or len(set(migrate.revisions(here.database_url))) > 1:
+            return None  # the database's own line says so
+        with session_scope(here.database_url) as session:
+            deployed = registry.in_use(session, service_actor("doctor"))
+        if deployed is None:
+            return None
+        model_folder.verify(deployed.folder, deployed.folder_sha256)
+    except SQLAlchemyError:
+        return None
+    except ModelUnavailable as refused:
+        return Check(
+            "Model", "in use", State.MISSING, str(refused), "Go back to the one before: pediscreen models rollback"
+        )
+    return Check("Model", "in use", State.OK, f"{deployed.name}, its files as they were registered")
+
+
 def _model(here: Settings, hub_needs: list[access.Requirement]) -> Check:
     adapter = here.lora_adapter_path
     if adapter is not None and not (adapter / "adapter_config.json").is_file():
@@ -259,10 +279,15 @@ def _decoders() -> list[Check]:
     return checks
 
 
-def _database(here: Settings) -> list[Check]:
+def _database_file_exists(here: Settings) -> bool:
+    """True for a server's database: whether that answers is found out by asking."""
     url = make_url(here.database_url)
-    shown = url.render_as_string(hide_password=True)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+    return url.get_backend_name() != "sqlite" or Path(url.database or "").exists()
+
+
+def _database(here: Settings) -> list[Check]:
+    shown = make_url(here.database_url).render_as_string(hide_password=True)
+    if not _database_file_exists(here):
         return [Check("Data", "database", State.MISSING, f"{shown} does not exist yet", "pediscreen db upgrade")]
     try:
         current, newest = migrate.revisions(here.database_url)

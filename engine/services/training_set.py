@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from db import models as db
-from db.models import Review, Verdict
+from db.models import Review, Role, Verdict
 from db.repositories import registry as registry_repository
 from db.repositories import retrain as retrain_repository
 from db.repositories.reviews import all_reviews, count_images

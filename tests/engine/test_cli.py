@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from db.session import session_scope
 from engine import cli
 from engine.errors import ModelUnavailable
 from engine.inference.read import Read
 from engine.settings import PROJECT_DIR, settings
+from tests.model_folders import promote, register
 
 
 @pytest.fixture(autouse=True)
@@ -161,3 +163,39 @@ def test_ingest_reports_each_file_and_fails_when_one_is_refused(png, tmp_path, c
 def test_doctor_as_json_fails_where_something_is_missing(capsys):
     assert cli.main(["doctor", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["can_run"] is False
+
+
+def test_models_are_listed_promoted_and_rolled_back(tmp_path, capsys):
+    cli.main(["db", "upgrade"])
+    data_dir = tmp_path / "data"
+    with session_scope(settings().database_url) as session:
+        new = register(session, data_dir, "new")
+    capsys.readouterr()
+    assert cli.main(["models", "promote", new.name]) == 1
+    assert "signing its change record" in capsys.readouterr().err
+    with session_scope(settings().database_url) as session:
+        promote(session, data_dir, new)
+    assert cli.main(["models", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["in_use"]["name"] == new.name and listed["in_use"]["by"] == "demo-admin"
+    assert [(row["name"], row["state"]) for row in listed["models"]] == [(new.name, "in_use")]
+    assert cli.main(["models", "rollback", "--comment", "too slow", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["in_use"]["name"].startswith("phantom 0.3 (")
+    assert cli.main(["models", "rollback"]) == 1
+    assert "nothing to return to" in capsys.readouterr().err
+    assert cli.main(["models", "promote", "1"]) == 0
+    assert capsys.readouterr().out == f"in use: {new.name}\n"
+    assert cli.main(["models", "promote", "9", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "NotFound"
+    assert cli.main(["models", "list"]) == 0
+    said = capsys.readouterr().out
+    assert f"in use: {new.name}, put in use by demo-admin" in said and "would bring back phantom 0.3" in said
+
+
+def test_what_reads_on_the_command_line_is_the_model_in_use(tmp_path, monkeypatch):
+    cli.main(["db", "upgrade"])
+    with session_scope(settings().database_url) as session:
+        new = register(session, tmp_path / "data", "new")
+        promote(session, tmp_path / "data", new)
+    monkeypatch.setattr("engine.jobs.model_in_use.load_reader", lambda deployed: deployed)
+    assert cli._reader_in_use() == new

@@ -9,7 +9,8 @@ import pytest
 from db import migrate
 from engine import doctor
 from engine.doctor import State
-from engine.settings import Settings
+from engine.settings import Settings, settings
+from tests.model_folders import promote, register
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +94,14 @@ def test_the_screen_and_the_json_say_the_same(here):
         assert found["name"] in text
     assert data["real_model"]["model"] == "google/medgemma-4b-it"
     assert "https://huggingface.co/google/medgemma-4b-it" in text
+
+
+def test_the_model_that_was_put_in_use_is_named_and_its_files_are_checked(data_dir, database_url, session):
+    new = register(session, data_dir, "new")
+    promote(session, data_dir, new)
+    found = check(doctor.examine(settings()), "in use")
+    assert found.state is State.OK and found.found.startswith(new.name)
+    (new.folder / "model.safetensors").write_bytes(b"other weights")
+    found = check(doctor.examine(settings()), "in use")
+    assert found.state is State.MISSING and "changed or damaged" in found.found
+    assert "pediscreen models rollback" in found.remedy

@@ -9,20 +9,14 @@ import streamlit as st
 
 from db.models import RetrainState
 from engine.findings.answers import Task
-from engine.services.registry import DataSetRow, DeploymentRow, ModelRow
+from engine.promotion_gate import CORRECTED, ERROR, LOCKED, MISSED, REFERENCE, UNREAD
+from engine.services.lineage import DataSetRow, DeploymentRow, ModelRow
+from engine.services.training_set import LEFT_OUT_WORDS
 from ui import words
 from ui.components import page_parts
 
-# engine.promotion_gate: what the first lines of its table measure
-MEASURE = {"error": "Error", "missed findings": "Findings missed", "unread": "Not read"}
-WHOLE_GROUPS = ("locked test", "reference phantoms", "reference", "corrected cases")
-LEFT_OUT = {
-    "rejected": "rejected by the reader",
-    "burned_in_annotation": "text burned into the picture",
-    "burned_in_unknown": "perhaps text burned into the picture",
-    "same_pixels": "the same picture twice",
-    "film_missing": "the film is missing",
-}
+MEASURE = {ERROR: "Error", MISSED: "Findings missed", UNREAD: "Not read"}
+WHOLE_GROUPS = (LOCKED, REFERENCE, CORRECTED)
 
 
 def short_name(name: str) -> str:
@@ -74,8 +68,9 @@ def _learned_from(data_set: DataSetRow) -> str:
     if replay := sum((data_set.counts.get("replay") or {}).values()):
         parts.append(f"{words.counted(replay, 'case')} it could read already, so that it does not forget them")
     if data_set.left_out:
-        reasons = ", ".join(
-            f"{count} {LEFT_OUT.get(code, code.replace('_', ' '))}" for code, count in data_set.left_out.items()
+        reasons = "; ".join(
+            f"{count} where {LEFT_OUT_WORDS.get(code, code.replace('_', ' '))}"
+            for code, count in sorted(data_set.left_out.items())
         )
         parts.append(f"Left out: {reasons}")
     first, *rest = [escape(part) for part in parts]

@@ -7,10 +7,11 @@ from html import escape
 import streamlit as st
 
 from db.models import DeploymentKind, ModelState, RetrainState
-from engine.services import registry, shadow, worklist
+from engine.services import lineage, registry, shadow, worklist
 from engine.services.accounts import Actor, demo_admin
+from engine.services.lineage import DeploymentRow, ModelRow
 from engine.services.reading import READY, STOPPED
-from engine.services.registry import DeploymentRow, InUse, ModelRow
+from engine.services.registry import InUse
 from engine.services.worklist import WorkerState
 from ui import database, errors, words
 from ui.components import case_table, disagreements, model_lineage, page_parts
@@ -49,8 +50,8 @@ def user() -> Actor:
 def show() -> None:
     page_parts.title("Models", "Which model reads here, where each came from, and the way back")
     with database.session() as session:
-        rows = registry.models(session, user())
-        history = registry.deployments(session, user())
+        rows = lineage.models(session, user())
+        history = lineage.deployments(session, user())
         workers = worklist.overview(session, user()).workers
         now = registry.model_in_use(session, user())
     left, right = st.columns([1.35, 1], gap="large")
@@ -74,7 +75,7 @@ def reading(workers: list[WorkerState]) -> list[WorkerState]:
 def in_use() -> None:
     with database.session() as session:
         now = registry.model_in_use(session, user())
-        rows = registry.models(session, user())
+        rows = lineage.models(session, user())
         workers = reading(worklist.overview(session, user()).workers)
     row = next((one for one in rows if one.model_version_id == now.model_version_id), None)
     caution = f"phantom model · {words.NOT_FOR_DIAGNOSIS}" if now.is_phantom else words.NOT_FOR_DIAGNOSIS

@@ -13,7 +13,7 @@ from db.models import ModelState, RetrainState, RetrainStep
 from db.session import session_scope
 from engine.errors import Conflict, ModelUnavailable, Refused
 from engine.jobs import bound_process
-from engine.services import registry, retrain, training_set
+from engine.services import lineage, registry, retrain, training_set
 from engine.services.accounts import demo_admin
 from engine.services.retrain_run import run_folder
 from tests.fake_retraining import fake_retraining
@@ -115,7 +115,7 @@ def test_a_step_that_fails_ends_the_run_with_its_sentence_and_leaves_nothing(
     assert seen.message == f"The {step} found something wrong. The model in use was not touched."
     assert left_in(run_id) <= KEPT_AFTER
     assert not (data_dir / "models").exists()
-    assert registry.models(session, ADMIN) == []
+    assert lineage.models(session, ADMIN) == []
 
 
 def test_a_step_that_crashes_is_said_to_have_stopped(session, work, monkeypatch):
@@ -219,7 +219,7 @@ def test_a_run_survives_kills_and_a_stop_of_its_worker(session, database_url, st
     assert {step.step: step.starts for step in seen.steps}[RetrainStep.TRAIN] == 3
     waiting.until(lambda: left_in(run_id) <= KEPT_AFTER)
     assert len(list((data_dir / "models").iterdir())) == 1
-    (candidate,) = [row for row in registry.models(session, ADMIN) if row.retrain_run_id == run_id]
+    (candidate,) = [row for row in lineage.models(session, ADMIN) if row.retrain_run_id == run_id]
     assert candidate.state is ModelState.CANDIDATE
 
 

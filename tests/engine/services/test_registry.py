@@ -13,7 +13,7 @@ from db.models import AuditEvent, DeploymentKind, ModelState, RetrainRun, Retrai
 from db.session import session_scope
 from engine.errors import Conflict, ModelUnavailable, NotAllowed, NotFound, Refused
 from engine.findings.answers import Task
-from engine.services import reading, registry
+from engine.services import lineage, reading, registry
 from engine.services.registry import Deployed
 from engine.settings import settings
 from tests.model_folders import change_record as signed_change_record
@@ -40,7 +40,7 @@ def add(session: Session, data_dir: Path):
 
 
 def states(session: Session) -> dict[str, str]:
-    return {row.name.split(" (")[0]: row.state.value for row in registry.models(session, ADMIN)}
+    return {row.name.split(" (")[0]: row.state.value for row in lineage.models(session, ADMIN)}
 
 
 def test_a_fresh_install_has_the_configured_model_in_use(session: Session, data_dir: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_fresh_install_has_the_configured_model_in_use(session: Session, data_
     assert registry.in_use(session, WORKER) is None
     registry.record_loaded(session, WORKER, before.name, is_phantom=True)
     assert registry.model_in_use(session, READER).is_phantom
-    assert [(row.name, row.state) for row in registry.models(session, ADMIN)] == [(before.name, ModelState.IN_USE)]
+    assert [(row.name, row.state) for row in lineage.models(session, ADMIN)] == [(before.name, ModelState.IN_USE)]
 
 
 def test_a_candidate_is_moved_to_where_models_are_kept_and_registered_once(
@@ -63,7 +63,7 @@ def test_a_candidate_is_moved_to_where_models_are_kept_and_registered_once(
     os.rename(first.folder, source)  # as if killed between the commit and the rename
     assert registry.add_candidate(session, WORKER, source) == first
     assert first.folder.is_dir() and not source.exists()
-    (row,) = [row for row in registry.models(session, ADMIN) if not row.is_configured]
+    (row,) = [row for row in lineage.models(session, ADMIN) if not row.is_configured]
     assert (row.state, row.base_model, row.code_version, row.reads) == (ModelState.CANDIDATE, "phantom", "1", 0)
 
 
@@ -73,7 +73,7 @@ def test_a_run_finds_its_candidate_again_after_the_move(session: Session, data_d
     source = write_model_folder(data_dir, "new")
     made = registry.add_candidate(session, WORKER, source, retrain_run_id=7)
     assert registry.add_candidate(session, WORKER, source, retrain_run_id=7) == made
-    (row,) = [row for row in registry.models(session, ADMIN) if not row.is_configured]
+    (row,) = [row for row in lineage.models(session, ADMIN) if not row.is_configured]
     assert (row.retrain_run_id, row.started_by) == (7, "demo-admin")
 
 
@@ -86,7 +86,7 @@ def test_promotion_is_one_pointer_and_the_others_retire(session: Session, add, c
     now = registry.model_in_use(session, READER)
     assert (now.name, now.by, now.kind, now.returns_to) == (second.name, "demo-admin", "promotion", first.name)
     assert states(session) == {"configured 1": "retired", "first": "retired", "second": "in_use"}
-    assert [row.comment for row in registry.deployments(session, ADMIN)] == [None, "better"]
+    assert [row.comment for row in lineage.deployments(session, ADMIN)] == [None, "better"]
 
 
 def test_rolling_back_goes_the_way_back_step_by_step(session: Session, add, change_record: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_candidate_needs_its_signature(session: Session, add, change_record: P
     assert held.state == RetrainState.PROMOTED and held.finished_at is not None
     with pytest.raises(NotFound):
         registry.promote(session, ADMIN, 99)
-    configured = next(row for row in registry.models(session, ADMIN) if row.is_configured)
+    configured = next(row for row in lineage.models(session, ADMIN) if row.is_configured)
     with pytest.raises(Refused, match="comes back by a rollback"):
         registry.promote(session, ADMIN, configured.model_version_id)
 
@@ -182,7 +182,7 @@ def test_a_folder_with_a_program_in_it_is_not_registered(session: Session, data_
     (source / "weights.pkl").write_bytes(b"")
     with pytest.raises(ModelUnavailable, match=r"weights\.pkl"):
         registry.add_candidate(session, WORKER, source)
-    assert registry.models(session, ADMIN) == [] and source.is_dir()
+    assert lineage.models(session, ADMIN) == [] and source.is_dir()
 
 
 def test_a_path_out_of_the_folder_of_models_is_refused(session: Session, add, change_record: Path) -> None:
@@ -201,7 +201,7 @@ def test_only_an_admin_decides_and_everything_is_in_the_audit(session: Session, 
             registry.promote(session, actor, made.model_version_id, change_record=change_record)
         with pytest.raises(NotAllowed):
             registry.roll_back(session, actor)
-    for forbidden in (registry.models, registry.deployments):
+    for forbidden in (lineage.models, lineage.deployments):
         with pytest.raises(NotAllowed):
             forbidden(session, READER)
     with pytest.raises(NotAllowed):
@@ -220,7 +220,7 @@ def test_readers_see_the_models_that_read_and_no_candidate(session: Session, new
     new_case(Task.FRACTURE)
     add("candidate")
     reading.heartbeat(session, WORKER, "w1", CONFIGURED)
-    assert [(row.name, row.reads, row.in_use) for row in registry.models_that_read(session, READER)] == [
+    assert [(row.name, row.reads, row.in_use) for row in lineage.models_that_read(session, READER)] == [
         ("phantom 0.3", 1, False),
         (CONFIGURED, 0, True),
     ]

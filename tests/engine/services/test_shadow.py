@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from db.models import AuditEvent, ModelState, Prediction, ShadowRead, Verdict
 from engine.errors import Conflict, ModelUnavailable, NotAllowed, Refused
 from engine.findings.answers import Answer, Task, bone_age_answer, fracture_answer, rop_answer
-from engine.services import export, reading, registry, review, shadow, worklist
+from engine.services import export, lineage, reading, registry, review, shadow, worklist
 from engine.services.registry import Deployed
 from engine.services.review import Decision
 from tests.model_folders import promote, register
@@ -27,7 +27,7 @@ def model(session: Session, data_dir: Path) -> Deployed:
 
 
 def state_of(session: Session, model: Deployed) -> ModelState:
-    return next(row.state for row in registry.models(session, ADMIN) if row.name == model.name)
+    return next(row.state for row in lineage.models(session, ADMIN) if row.name == model.name)
 
 
 def let_it_read(session: Session, model: Deployed, answer_of: Callable[[Task], Answer | None]) -> int:
@@ -78,7 +78,7 @@ def test_no_reader_ever_sees_what_a_shadow_says(session: Session, model: Deploye
         str(asdict(review.load_study(session, READER, case.study_id))),
         str(worklist.worklist_page(session, READER, worklist.WorklistFilter())),
         str(worklist.overview(session, READER)),
-        str(registry.models_that_read(session, READER)),
+        str(lineage.models_that_read(session, READER)),
         *(path.read_text() for path in (tmp_path / "out").rglob("*.json")),
     ]
     for text in said:

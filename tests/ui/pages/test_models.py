@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from db.models import RetrainRun, RetrainState
 from engine.findings.answers import Task, bone_age_answer
-from engine.services import reading, registry, shadow
+from engine.services import lineage, reading, registry, shadow
 from engine.services.accounts import demo_admin
 from engine.services.reading import READY
 from tests.model_folders import promote, register
@@ -58,7 +58,7 @@ def test_the_list_says_what_each_model_is(session: Session, data_dir: Path) -> N
     session.add(held)
     session.commit()
     register(session, data_dir, "phantom 0.3 + 1a2b3c4d", retrain_run_id=held.id, base_model="phantom")
-    (row,) = registry.models(session, ADMIN)
+    (row,) = lineage.models(session, ADMIN)
     line = models_page.line(row)
     assert line.cells["model"]["text"] == "phantom 0.3 + 1a2b3c4d" and len(line.cells["model"]["note"]) == 8
     assert (line.cells["state"]["text"], line.cells["state"]["note"]) == ("Candidate", "held back")
