@@ -189,7 +189,7 @@ def growth(arguments: argparse.Namespace) -> None:
     for line in issue_lines(table, limit=20):
         _say(line)
     result = {"out": str(arguments.out), **table.as_json()}
-    counts = f"{result['rows']} rows, {result['z_scores']} z-scores, {result['flagged_rows']} rows flagged"
+    counts = f"{result['rows']} rows, {result['z_scores']} z-scores, {result['flagged_rows']} flagged"
     _print(arguments, result, f"{counts}: {arguments.out}")
 
 

@@ -223,7 +223,7 @@ def test_the_command(table, tmp_path, capsys) -> None:
     }
     assert captured.err.startswith("line 3: length_height_cm 1.1 looks like metres (110 cm)")
     assert cli.main(["growth", str(source), str(out)]) == 0
-    assert capsys.readouterr().out == f"2 rows, 4 z-scores, 1 rows flagged: {out}\n"
+    assert capsys.readouterr().out == f"2 rows, 4 z-scores, 1 flagged: {out}\n"
 
 
 def test_the_command_refuses(table, tmp_path, capsys) -> None:
