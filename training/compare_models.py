@@ -4,19 +4,17 @@
 
 Reads the snapshot's locked test set, every other case a reader corrected, and, where the models are phantom models,
 reference phantoms of site A. Writes R/comparison.json and R/worse/ (the pictures of cases that got worse), whole or not
-at all; run again, it replaces them. Progress as JSON lines on standard output: {"done": 120, "of": 700}.
-
-Both models read at the same time, each in a thread of its own: on two cores that is faster than one after the other."""
+at all; run again, it replaces them. Progress as JSON lines on standard output: {"done": 120, "of": 700}."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain, groupby, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -87,21 +85,26 @@ def main(config: ComparisonConfig) -> dict[str, Any]:
         load_reader(config.candidate, config.candidate_adapter),
     )
     cases = list(cases_of(config.data_dir))
-    tasks = [Task(task) for task in about["tasks"]]
-    if all(reader.is_phantom for reader in readers):
-        cases += reference_cases()
-    if not cases:
+    drawn = REFERENCE_COUNTS if all(reader.is_phantom for reader in readers) else {}
+    total = len(cases) + sum(drawn.values())
+    if not total:
         raise Refused("nothing_to_compare", f"{config.data_dir} has neither test cases nor corrections.")
-    reads = read_by_both(readers, cases)
     with whole_or_not_at_all(config.output_dir.absolute(), COMPARISON_FILE, FORMAT["format"]) as folder:
+        records = []
+        report(0, 2 * total)
+        for batch in batches(chain(cases, reference_cases(drawn))):
+            pictures = [case.picture() for case in batch]
+            both = read_by_both(readers, batch, pictures)
+            records += [record_of(folder, *each) for each in zip(batch, pictures, *both, strict=True)]
+            report(2 * len(records), 2 * total)
         result = {
             **FORMAT,
             "data_set_sha256": about["sha256"],
-            "tasks": [task.value for task in tasks],
+            "tasks": about["tasks"],
             "phantom": bool(about["phantom"] or any(reader.is_phantom for reader in readers)),
             "in_use": {"model_version": readers[0].model_version},
             "candidate": {"model_version": readers[1].model_version},
-            "cases": [record_of(folder, case, *pair) for case, pair in zip(cases, reads, strict=True)],
+            "cases": records,
         }
         write_json(folder / COMPARISON_FILE, result)
     return result
@@ -119,8 +122,8 @@ def read_about(data_dir: Path) -> dict[str, Any]:
 
 def cases_of(data_dir: Path) -> Iterator[Case]:
     """The locked test set, and whatever else a reader corrected."""
-    for split in SPLITS:
-        for item in load_split(data_dir, split):
+    for split, task in product(SPLITS, Task):
+        for item in load_split(data_dir, split, (task,)):
             label = item.annotation
             corrected = label.provenance.get("verdict") == "corrected"
             if split != "test" and not corrected:
@@ -140,26 +143,23 @@ def cases_of(data_dir: Path) -> Iterator[Case]:
             )
 
 
-def reference_cases() -> Iterator[Case]:
-    for view, count in REFERENCE_COUNTS.items():
+def reference_cases(counts: Mapping[View, int]) -> Iterator[Case]:
+    """Drawn one by one as they are asked for: all of them together would fill the memory."""
+    for view, count in counts.items():
         for seed in range(seeds.REFERENCE, seeds.REFERENCE + count):
-            yield reference_case(view, seed)
-
-
-def reference_case(view: View, seed: int) -> Case:
-    phantom = DRAW[view](seed, site=REFERENCE_SITE)
-    return Case(
-        case_id=f"reference/{view}-{seed}",
-        image_path=None,
-        task=TASK_OF_VIEW[view],
-        set="reference",
-        corrected=False,
-        trained_on=False,
-        patient=f"PH-{view}-{seed}",
-        site=REFERENCE_SITE,
-        label=Annotation("", phantom.answer, phantom.sex, round(phantom.age_months, 2)),
-        picture=lambda: stored_model_image(DRAW[view](seed, site=REFERENCE_SITE).film()),
-    )
+            phantom = DRAW[view](seed, site=REFERENCE_SITE)
+            yield Case(
+                case_id=f"reference/{view}-{seed}",
+                image_path=None,
+                task=TASK_OF_VIEW[view],
+                set="reference",
+                corrected=False,
+                trained_on=False,
+                patient=f"PH-{view}-{seed}",
+                site=REFERENCE_SITE,
+                label=Annotation("", phantom.answer, phantom.sex, round(phantom.age_months, 2)),
+                picture=lambda drawn=phantom: stored_model_image(drawn.film()),
+            )
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -168,41 +168,30 @@ def open_picture(path: Path) -> Image.Image:
         return picture.copy()
 
 
-def read_by_both(readers: tuple[Reader, Reader], cases: Sequence[Case]) -> list[tuple[Read, Read]]:
-    progress = Progress(2 * len(cases))
+def batches(cases: Iterable[Case]) -> Iterator[list[Case]]:
+    """Of one task each, in order."""
+    for _, of_task in groupby(cases, key=lambda case: case.task):
+        while batch := list(islice(of_task, BATCH)):
+            yield batch
+
+
+def read_by_both(
+    readers: tuple[Reader, Reader], batch: Sequence[Case], pictures: Sequence[Image.Image]
+) -> tuple[list[Read], list[Read]]:
+    """Each in a thread of its own: on two cores that is faster than one after the other."""
+    task = batch[0].task
+    images = [picture.convert("RGB") for picture in pictures]
+    contexts = [ReadContext(case.label.sex, case.label.age_months) for case in batch]
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(read_all, reader, cases, progress) for reader in readers]
-        return list(zip(*(reads.result() for reads in both), strict=True))
+        in_use, candidate = (pool.submit(reader.read, images, task, contexts) for reader in readers)
+        return in_use.result(), candidate.result()
 
 
-def read_all(reader: Reader, cases: Sequence[Case], progress: Progress) -> list[Read]:
-    reads: dict[str, Read] = {}
-    for task in Task:
-        of_task = [case for case in cases if case.task is task]
-        for start in range(0, len(of_task), BATCH):
-            batch = of_task[start : start + BATCH]
-            contexts = [ReadContext(case.label.sex, case.label.age_months) for case in batch]
-            found = reader.read([case.picture().convert("RGB") for case in batch], task, contexts)
-            reads |= {case.case_id: read for case, read in zip(batch, found, strict=True)}
-            progress.add(len(batch))
-    return [reads[case.case_id] for case in cases]
+def report(done: int, of: int) -> None:
+    print(json.dumps({"done": done, "of": of}), flush=True)
 
 
-class Progress:
-    """Counts what both threads have read, a line a batch."""
-
-    def __init__(self, of: int) -> None:
-        self.done, self.of = 0, of
-        self._turn = threading.Lock()
-        self.add(0)
-
-    def add(self, count: int) -> None:
-        with self._turn:
-            self.done += count
-            print(json.dumps({"done": self.done, "of": self.of}), flush=True)
-
-
-def record_of(folder: Path, case: Case, in_use: Read, candidate: Read) -> dict[str, Any]:
+def record_of(folder: Path, case: Case, picture: Image.Image, in_use: Read, candidate: Read) -> dict[str, Any]:
     """One case of comparison.json; keeps its picture in `folder` where it got worse."""
     errors = [error_of(case.label.answer, read.answer) for read in (in_use, candidate)]
     record: dict[str, Any] = {
@@ -222,7 +211,6 @@ def record_of(folder: Path, case: Case, in_use: Read, candidate: Read) -> dict[s
     }
     if got_worse(case.task, *errors):
         name = case.case_id.replace("/", "-").removesuffix(".png")
-        picture = case.picture()
         picture.thumbnail((PICTURE_SIDE_PX, PICTURE_SIDE_PX))
         (folder / WORSE_FOLDER).mkdir(exist_ok=True)
         picture.save(folder / WORSE_FOLDER / f"{name}.png")
