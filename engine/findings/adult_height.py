@@ -23,7 +23,7 @@ from engine.findings.reference import Refusal, Source
 
 A_YEAR_MONTHS = 12
 LIMITS = (
-    "An estimate for healthy children, from children of the 1940s: known to be too high where bone age is advanced and"
+    "An estimate for healthy children, by tables of 1952: known to be too high where bone age is advanced and"
     " too low where it is delayed; not for children with a growth disorder or under treatment that changes growth."
 )
 

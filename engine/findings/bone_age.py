@@ -17,13 +17,14 @@ from math import isfinite
 from engine.findings import reference
 from engine.findings.age import months_words
 from engine.findings.answers import Answer
-from engine.findings.reference import Refusal, Source
+from engine.findings.reference import Refusal, Source, Status
 from engine.findings.urgency import NO_URGENCY, Urgency
 
 # Chronological ages the atlas can speak about; outside, no read is offered.
 # Source: dicom-ingest rules of this project ("0-19 y for bone age"); the atlas' last plate for boys is 19 y.
 MAX_CHRONOLOGICAL_AGE_MONTHS = 19 * 12
-USUAL_SDS = 2.0  # unverified convention
+USUAL_SDS = 2.0
+MEANING_SOURCE = Source("convention: delayed or advanced beyond 2 SD", Status.UNVERIFIED)
 
 
 class SdTable(StrEnum):
@@ -63,7 +64,7 @@ class BoneAgeSds:
 
     @property
     def meaning(self) -> str:
-        """ "delayed", "advanced" (beyond 2 SD, an unverified convention) or "within 2 SD"."""
+        """ "delayed", "advanced" or "within 2 SD"; by MEANING_SOURCE, which is unverified."""
         if abs(round(self.sds, 2)) <= USUAL_SDS:  # as it is shown
             return "within 2 SD"
         return "advanced" if self.sds > 0 else "delayed"

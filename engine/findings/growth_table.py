@@ -37,8 +37,9 @@ SEX = {"m": "M", "male": "M", "f": "F", "female": "F"}
 POSITION = {"lying": "lying", "l": "lying", "standing": "standing", "h": "standing"}  # l and h as in WHO's files
 OEDEMA = {"y": True, "yes": True, "true": True, "1": True, "n": False, "no": False, "false": False, "0": False}
 GESTATION_WEEKS = (22, 44)  # unverified default of this workstation: what a gestational age can be
-NUMBER = re.compile(r"\d+(\.\d+)?")
-GESTATION = re.compile(r"(\d\d)(?:\+([0-6]))?")
+NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+GESTATION = re.compile(r"([0-9]{2})(?:\+([0-6]))?")
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 MAX_BYTES = 200_000_000
 
 
@@ -89,16 +90,18 @@ def score_file(source: Path, target: Path, *, today: date, with_weight_for_lengt
     for column in (*added, FLAGS):
         if column in table.columns:
             raise FileRefused("column_taken", f"{source.name} already has a column {column}: rename it first")
-    if not target.parent.is_dir():
-        raise FileRefused("no_folder", f"there is no folder {target.parent} to write {target.name} to")
     part = target.with_name(f".{target.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter=table.delimiter, lineterminator="\n")
-        writer.writerow([*table.columns, *added, FLAGS])
-        for row in table.rows:
-            z = [_two_decimals(row.scored.values[indicator]) for indicator in added.values()]
-            writer.writerow([*(row.cells[column] for column in table.columns), *z, row.flags])
-    os.replace(part, target)
+    try:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter=table.delimiter, lineterminator="\n")
+            writer.writerow([*table.columns, *added, FLAGS])
+            for row in table.rows:
+                z = [_two_decimals(row.scored.values[indicator]) for indicator in added.values()]
+                writer.writerow([*(row.cells[column] for column in table.columns), *z, row.flags])
+        os.replace(part, target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise FileRefused("not_writable", f"{target} cannot be written: {error.strerror}") from error
     return table
 
 
@@ -209,7 +212,7 @@ class _RowReader:
         text = self.text(column)
         if text is None:
             return None
-        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        if DATE.fullmatch(text):
             try:
                 return date.fromisoformat(text)
             except ValueError:

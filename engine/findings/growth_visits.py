@@ -206,21 +206,25 @@ class _Batch:
 
     def check_measurements(self) -> None:
         scores = self._scores(**self.values)
-        suspect = {name: self._impossible(name) | scores.implausible[INDICATOR_OF[name]] for name in INDICATOR_OF}
+        impossible = {name: self._impossible(name) for name in INDICATOR_OF}
+        suspect = {name: impossible[name] | scores.implausible[INDICATOR_OF[name]] for name in INDICATOR_OF}
         explained = {name: np.zeros(len(self.visits), bool) for name in INDICATOR_OF}
 
         for first, second, code in (
             (HEIGHT, WEIGHT, "weight_and_height_swapped"),
             (HEIGHT, HEAD, "head_and_height_swapped"),
         ):
-            swapped = self._swapped(first, second, suspect[first] | suspect[second])
+            doubtful = suspect[first] | suspect[second]
+            swapped = self._swapped(first, second, doubtful) if doubtful.any() else doubtful
             for name in (first, second):
                 explained[name] |= swapped
                 self._add(swapped, lambda i, code=code, name=name: Issue(code, name, self._swap_words(code, i)))
 
         for name, units in OTHER_UNITS.items():
             for unit, factor in units:
-                meant = suspect[name] & ~explained[name] & self._likely(name, factor)
+                meant = suspect[name] & ~explained[name]
+                if meant.any():
+                    meant = meant & self._likely(name, factor)
                 withholds = unit not in AMBIGUOUS_UNITS
                 if withholds:
                     explained[name] |= meant
@@ -235,7 +239,7 @@ class _Batch:
                     ),
                 )
             self._add(
-                self._impossible(name) & ~explained[name],
+                impossible[name] & ~explained[name],
                 lambda i, name=name: Issue(
                     f"{name.rsplit('_', 1)[0]}_impossible",
                     name,

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 from datetime import date
 from pathlib import Path
 
@@ -232,6 +233,38 @@ def test_the_command_refuses(table, tmp_path, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "column_missing"
     assert cli.main(["growth", str(source), str(source)]) == 1
     assert "name another one" in capsys.readouterr().err
-    assert cli.main(["growth", str(table(GOOD)), str(tmp_path / "no" / "out.csv")]) == 1
+    for target in (tmp_path / "no" / "out.csv", tmp_path):
+        assert cli.main(["growth", str(table(GOOD)), str(target)]) == 1
+        assert "cannot be written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
     with pytest.raises(SystemExit):
         cli.main(["growth", "no-such-file.csv", "out.csv"])
+
+
+def test_any_text_is_read_or_flagged(table, tmp_path) -> None:
+    """Random cells: no row stops the file, and a row without flags is one whose every cell was understood."""
+    rng = random.Random(11)
+    cells = {
+        "sex": ["M", "F", "m", "Female", "x", "", "1", "M F"],
+        "age_days": ["", "", "3", "700", "1826.5", "-1", "7,5", "abc", "99999"],
+        "age_months": ["", "", "60", "60.5", "1e3", "228", "300", "60 m"],
+        "weight_kg": ["", "3.4", "18.5", "18,5", "0", "20", "3400", "١٢", "∞", "nan"],
+        "length_height_cm": ["", "50", "110", "1.1", "43.3", "0.0", "1100", "=1+1", "50\u00a0cm"],
+        "measured": ["", "lying", "H", "sitting"],
+        "head_circumference_cm": ["", "34", "0,34", "13.5", "500"],
+        "oedema": ["", "y", "N", "?"],
+    }
+    understood = {"sex": "mf", "measured": "lh", "oedema": "yn"}
+    lines = [";".join(rng.choice(values) for values in cells.values()) for _ in range(2000)]
+    score_file(table(*lines, header=";".join(cells)), tmp_path / "out.csv", today=TODAY)
+    rows = written(tmp_path / "out.csv", ";")
+    blank = sum(not line.replace(";", "") for line in lines)
+    assert len(rows) == 2000 - blank
+    for row in rows:
+        if any(row[column] for column in OUT_COLUMNS):
+            assert row["sex"].lower() in ("m", "f", "female") and (row["age_days"] or row["age_months"])
+        if not row["flags"]:
+            for column, first in understood.items():
+                assert not row[column] or row[column][0].lower() in first
+            for column in ("age_days", "age_months", "weight_kg", "length_height_cm", "head_circumference_cm"):
+                assert not row[column] or float(row[column]) > 0
