@@ -48,7 +48,18 @@ class Reader:
         for start in range(0, len(images), IMAGES_AT_ONCE):
             part = slice(start, start + IMAGES_AT_ONCE)
             with self._turn, torch.inference_mode():
-                reads += self._read(images[part], Task(task), contexts[part])
+                begun = time.perf_counter()
+                reads += self._read(self.image_tokens(images[part]), Task(task), contexts[part], begun)
+        return reads
+
+    def read_tokens(self, tokens: torch.Tensor, task: Task, contexts: Sequence[ReadContext]) -> list[Read]:
+        """`read` of images whose `image_tokens` are known, (n, image tokens, hidden): most of the time goes there, and
+        models that differ in the language model only have them in common."""
+        reads = []
+        for start in range(0, len(tokens), IMAGES_AT_ONCE):
+            part = slice(start, start + IMAGES_AT_ONCE)
+            with self._turn, torch.inference_mode():
+                reads += self._read(tokens[part], Task(task), contexts[part], time.perf_counter())
         return reads
 
     def triage(self, images: Sequence[Image.Image]) -> list[tuple[View, dict[str, float]]]:
@@ -72,9 +83,7 @@ class Reader:
         vision = self.network.model.vision_tower(pixel_values=pixels).last_hidden_state
         return self.network.model.multi_modal_projector(vision)
 
-    def _read(self, images: Sequence[Image.Image], task: Task, contexts: Sequence[ReadContext]) -> list[Read]:
-        start = time.perf_counter()
-        tokens = self.image_tokens(images)
+    def _read(self, tokens: torch.Tensor, task: Task, contexts: Sequence[ReadContext], begun: float) -> list[Read]:
         reasons = self._reasons_to_abstain(tokens, task, contexts)
         readable = [i for i, reason in enumerate(reasons) if reason is None]
         scored: dict[int, torch.Tensor] = {}
@@ -82,7 +91,7 @@ class Reader:
             prompts = [prompt_ids(self.processor, task, contexts[i]) for i in readable]
             rows = probabilities(self.network, self._trees[task], prompts, tokens[readable]).cpu()
             scored = dict(zip(readable, rows, strict=True))
-        milliseconds = (time.perf_counter() - start) * 1000 / len(images)
+        milliseconds = (time.perf_counter() - begun) * 1000 / len(tokens)
         return [
             read_of(task, self._trees[task].answers, scored[i], self.model_version, milliseconds)
             if reason is None
