@@ -329,7 +329,7 @@ def _without_one_sided(cases: list[_Case], tasks: list[Task], left_out: list[Lef
     dropped = [case for case in cases if case.task in tasks and case.split != "test"]
     for case in dropped:
         _leave_out(left_out, [case], "one_class", f"every usable {TASK_WORDS[case.task]} case has the same answer")
-    return [case for case in cases if case not in dropped]
+    return _all_but(cases, dropped)
 
 
 def _without_too_many_confirmed(cases: list[_Case], left_out: list[LeftOut]) -> list[_Case]:
@@ -339,7 +339,12 @@ def _without_too_many_confirmed(cases: list[_Case], left_out: list[LeftOut]) -> 
     surplus = sorted(confirmed, key=lambda case: case.image.file_sha256)[room:]
     reason = f"confirmed, and {room} such cases are used already"
     _leave_out(left_out, surplus, "enough_confirmed", reason)
-    return [case for case in cases if case not in surplus]
+    return _all_but(cases, surplus)
+
+
+def _all_but(cases: Sequence[_Case], dropped: Sequence[_Case]) -> list[_Case]:
+    ids = {case.image.id for case in dropped}
+    return [case for case in cases if case.image.id not in ids]
 
 
 def _leave_out(left_out: list[LeftOut], cases: Sequence[_Case], code: str, reason: str) -> None:

@@ -78,6 +78,8 @@ def written(summary: ExportSummary) -> None:
         for task, splits in summary.counts.items()
     )
     st.html(f'<table class="outcomes"><tr><th></th>{heads}</tr>{rows}</table>')
+    decisions = words.counted(summary.reader_reads, "decision")
+    page_parts.caption(f"{decisions} of every reader, superseded ones too, in {export.READER_READS_FILE}")
     if summary.left_out:
         with st.expander(f"{words.counted(len(summary.left_out), 'image')} left out"):
             lines = "".join(

@@ -34,6 +34,7 @@ def test_decided_cases_are_written_and_summed_up(
     said = everything_said(at)
     assert "1 image of 1 child" in said
     assert "not for diagnostic use" in said
+    assert "1 decision of every reader, superseded ones too, in reader_reads.json" in said
     [written] = [
         record for path in (data_dir / "exports").rglob("*_annotations.json") for record in json.loads(path.read_text())
     ]
