@@ -20,6 +20,7 @@ from engine.findings.growth import (
     centile_percent,
     growth_scores,
     measurement_at,
+    outside,
     z_curves,
     z_of,
 )
@@ -195,6 +196,21 @@ def test_formula_and_its_inverse() -> None:
         measurement = measurement_at(z, lms, restricted=restricted)
         assert z_of(measurement, lms, restricted=restricted)[0] == pytest.approx(z, abs=1e-9)
         assert plain_z(float(measurement[0]), *lms[0], restricted) == pytest.approx(z, abs=1e-9)
+
+
+def test_between_two_months_and_two_tenths_of_a_centimetre() -> None:
+    """L, M and S of WHO's boys: 60 and 61 months; 65.0 and 65.1 cm of length."""
+    m, s = (109.7265 + 110.2647) / 2, (0.04156 + 0.04164) / 2
+    assert one(age_months=60.5, length_height_cm=112.0)[Indicator.HEIGHT] == pytest.approx((112 / m - 1) / s)
+    low, high = who_tables.by_length()[0, 200], who_tables.by_length()[0, 201]
+    assert round(float(low[1]), 1) == 7.4  # WHO's printed median at 65.0 cm
+    expected = plain_z(8.0, *(0.5 * low + 0.5 * high), True)
+    found = one(age_days=200, weight_kg=8.0, length_height_cm=65.05)[Indicator.WEIGHT_FOR_LENGTH]
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_flags_are_decided_on_two_decimals() -> None:
+    assert list(outside(np.array([6.004, 6.006, -6.004, -6.006, np.nan]), (-6, 6))) == [False, True, False, True, False]
 
 
 def test_l_of_zero_is_the_logarithm() -> None:
