@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from engine.errors import ModelUnavailable
@@ -60,9 +61,15 @@ def configured_is_phantom(model: str) -> bool | None:
 
 def fingerprint(folder: Path, files: str = "*.safetensors") -> str:
     """Eight hex digits that change with the weights: names, sizes and beginnings of the `files` in `folder`."""
+    found = [(file, file.stat()) for file in sorted(folder.glob(files))]
+    return _fingerprint(tuple((file, of.st_size, of.st_mtime_ns) for file, of in found))
+
+
+@lru_cache(maxsize=16)  # pages name the configured model on every run
+def _fingerprint(files: tuple[tuple[Path, int, int], ...]) -> str:
     digest = hashlib.sha256()
-    for file in sorted(folder.glob(files)):
-        digest.update(f"{file.name} {file.stat().st_size}".encode())
+    for file, size, _ in files:
+        digest.update(f"{file.name} {size}".encode())
         with file.open("rb") as weights:
             digest.update(weights.read(FINGERPRINT_BYTES))
     return digest.hexdigest()[:8]

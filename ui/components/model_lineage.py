@@ -39,13 +39,17 @@ def show(row: ModelRow, history: list[DeploymentRow]) -> None:
     steps.append(("In use", _in_use(row, history)))
     lines = "".join(f"<li><span>{escape(name)}</span><div>{text}</div></li>" for name, text in steps)
     st.html(f'<ol class="lineage">{lines}</ol>')
+    # Places of their own, emptied at once: what was there of the model opened before must not stand under this one.
+    of_gate, of_training, records = (st.empty() for _ in range(3))
     if row.decision:
-        figures(row.decision)
+        with of_gate:
+            figures(row.decision)
     if row.settings:
-        with st.expander("Settings of the training"):
+        with of_training, st.expander("Settings of the training"):
             page_parts.facts({name: str(value) for name, value in row.settings.items()})
     if row.change_record is not None:
-        _downloads(row)
+        with records:
+            _downloads(row)
 
 
 def _base(row: ModelRow) -> str:

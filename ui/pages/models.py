@@ -209,7 +209,8 @@ def detail(row: ModelRow, history: list[DeploymentRow]) -> None:
     with errors.shown():
         st.html(f'<div class="block-title"><span>{STATE[row.state]}</span></div>' + _named(row.name))
         model_lineage.show(row, history)
-        actions(row)
+        with st.empty().container():
+            actions(row)
 
 
 def actions(row: ModelRow) -> None:
