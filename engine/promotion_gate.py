@@ -25,7 +25,7 @@ import numpy as np
 
 from engine.annotations import ANSWER_FIELDS
 from engine.errors import Refused
-from engine.findings.answers import Answer, Fracture, Plus, Task, Zone
+from engine.findings.answers import TASK_OF_VIEW, Answer, Fracture, Plus, Task, Zone
 from engine.findings.summary import TASK_WORDS
 from engine.subgroups import SEX_NAMES, age_band
 
@@ -41,8 +41,14 @@ MIN_PATIENTS_BETTER = 20
 UNREAD_MONTHS = 12.0  # what a hand without a read counts as; unverified, a year being where a reading misleads
 WORSE_MONTHS = 2.0  # a bone age counts among the cases that got worse from this growth of its error
 
-ERROR, MISSED, UNREAD = "error", "missed findings", "unread"
+ERROR, MISSED, UNREAD, VIEW = "error", "missed findings", "unread", "view not recognised"
 LOCKED, REFERENCE, CORRECTED = "locked test", "reference phantoms", "corrected cases"
+MEASURE_WORDS = {
+    ERROR: "the error",
+    MISSED: "the share of findings missed",
+    UNREAD: "the share left unread",
+    VIEW: "the share whose view was not recognised",
+}
 GROUP_OF_SET = {"locked_test": LOCKED, "reference": REFERENCE, "replay": CORRECTED}
 
 
@@ -69,6 +75,7 @@ MARGINS: dict[tuple[Task, str], Margin] = {
     (Task.ROP, MISSED): Margin("share", 0.10, 0.15, f"zone I or plus disease not called; {FINDINGS}"),
     (Task.FRACTURE, MISSED): Margin("share", 0.10, 0.15, f"a fracture read as normal; {FINDINGS}"),
     **{(task, UNREAD): Margin("share", 0.05, 0.15, POINTS) for task in Task},
+    **{(task, VIEW): Margin("share", 0.10, 0.15, f"sent to the wrong task; {FINDINGS}") for task in Task},
 }  # fmt: skip
 
 
@@ -81,7 +88,7 @@ class Figure:
 
     task: str
     group: str  # "locked test", "reference phantoms", "corrected cases", "girls", "5-9 y", "site: B" ...
-    measure: str  # "error", "missed findings", "unread"
+    measure: str  # "error", "missed findings", "unread", "view not recognised"
     unit: str  # "months", "share"
     cases: int
     patients: int
@@ -235,6 +242,9 @@ def _case(record: dict[str, Any]) -> _Case:
     missed = [missed_finding(truth, answer) for answer in answers]
     if None not in missed:
         measures[MISSED] = tuple(missed)
+    views = [record[model].get("view") for model in ("in_use", "candidate")]
+    if None not in views:
+        measures[VIEW] = tuple(float(TASK_OF_VIEW.get(view) is not task) for view in views)
     if record["set"] not in GROUP_OF_SET:
         raise ValueError(f"set {record['set']!r}")
     age = record["age_months"]
@@ -264,7 +274,7 @@ def _not_worse(task: Task, cases: list[_Case]) -> Iterator[Figure]:
         (f"{CORRECTED}, not trained on", [case for case in cases if case.corrected and not case.trained_on], False),
     ]
     for group, members, asked in groups:
-        for measure in (ERROR, MISSED, UNREAD):
+        for measure in (ERROR, MISSED, UNREAD, VIEW):
             applies = [case for case in members if measure in case.measures]
             if not applies:
                 continue
@@ -354,7 +364,7 @@ def paired_interval(
 
 def _sentence(figure: Figure) -> str:
     where = f"{TASK_WORDS[Task(figure.task)]}, {figure.group}"
-    what = {ERROR: "the error", MISSED: "the share of findings missed", UNREAD: "the share left unread"}[figure.measure]
+    what = MEASURE_WORDS[figure.measure]
     moved = "rose" if figure.difference > 0 else "fell" if figure.difference < 0 else "stayed"
     change = (
         f"{what} {moved} from {_value(figure.in_use, figure.unit)} to {_value(figure.candidate, figure.unit)}"

@@ -43,6 +43,7 @@ FORMAT = {"format": "pediscreen-comparison", "format_version": 1}
 # is (tests/benchmarks/gate_power.py).
 REFERENCE_COUNTS = {View.HAND: 150, View.FUNDUS: 150, View.WRIST: 100}
 REFERENCE_SITE = "A"
+TRIAGED = 20  # of each: both are also asked which view it is
 
 BATCH = 16
 PICTURE_SIDE_PX = 900  # of the kept pictures
@@ -73,6 +74,7 @@ class Case:
     site: str | None
     label: Annotation
     picture: Callable[[], Image.Image]
+    is_triaged: bool = False
 
 
 def main(config: ComparisonConfig) -> dict[str, Any]:
@@ -99,7 +101,8 @@ def main(config: ComparisonConfig) -> dict[str, Any]:
             if is_one_tower is None:
                 is_one_tower = see_alike(readers, images)
             both = read_by_both(readers, batch, images, is_one_tower)
-            records += [record_of(folder, *each) for each in zip(batch, pictures, *both, strict=True)]
+            found = [record_of(folder, *each) for each in zip(batch, pictures, *both, strict=True)]
+            records += with_views(readers, batch, images, found)
             report(len(records), total)
         result = {
             **FORMAT,
@@ -163,6 +166,7 @@ def reference_cases(counts: Mapping[View, int]) -> Iterator[Case]:
                 site=REFERENCE_SITE,
                 label=Annotation("", phantom.answer, phantom.sex, round(phantom.age_months, 2)),
                 picture=lambda drawn=phantom: stored_model_image(drawn.film()),
+                is_triaged=seed < seeds.REFERENCE + TRIAGED,
             )
 
 
@@ -201,6 +205,18 @@ def read_by_both(
     with ThreadPoolExecutor(2) as pool:
         in_use, candidate = pool.map(read, readers)
         return in_use, candidate
+
+
+def with_views(
+    readers: tuple[Reader, Reader], batch: Sequence[Case], images: Sequence[Image.Image], records: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """`records` with what each model says that the triaged cases show, where both were trained to tell."""
+    triaged = [i for i, case in enumerate(batch) if case.is_triaged]
+    if triaged and all(reader.knows_triage for reader in readers):
+        for name, reader in zip(("in_use", "candidate"), readers, strict=True):
+            for i, (view, _) in zip(triaged, reader.triage([images[i] for i in triaged]), strict=True):
+                records[i][name]["view"] = view.value
+    return records
 
 
 def image_tokens(readers: tuple[Reader, Reader], parts: Sequence[Sequence[Image.Image]]) -> list[torch.Tensor]:

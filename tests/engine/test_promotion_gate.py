@@ -176,6 +176,19 @@ def test_a_subgroup_that_suffers_holds_it() -> None:
     assert any(reason.startswith("Worse: bone age, 0-4 y: the error rose") for reason in decision.reasons)
 
 
+def test_a_model_that_forgot_which_view_it_sees_is_held() -> None:
+    found = comparison(np.random.default_rng(5), OLD, BETTER, COUNTS)
+    hands = [case for case in found["cases"] if case["task"] == Task.BONE_AGE and case["set"] == "reference"][:20]
+    for number, case in enumerate(hands):
+        case["in_use"]["view"] = "hand"
+        case["candidate"]["view"] = "hand" if number < 16 else "other"
+    decision = decide(found)
+    assert not decision.promote
+    assert decision.reasons[0].startswith(
+        "Worse: bone age, reference phantoms: the share whose view was not recognised rose from 0.0% to 20.0%"
+    )
+
+
 def test_silence_does_not_pay() -> None:
     """A model that reads only what it is sure of has no error on what it reads, and is not better for it."""
     rng = np.random.default_rng(6)

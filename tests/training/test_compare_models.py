@@ -26,6 +26,8 @@ class FakeReader:
         self.contexts = []
         self.tower = 0.0  # what this one's vision tower adds
         self.read_images = 0
+        self.knows_triage = is_phantom
+        self.view = View.HAND  # that every picture is to this one
 
     def image_tokens(self, images) -> torch.Tensor:
         assert all(image.mode == "RGB" for image in images)
@@ -35,6 +37,9 @@ class FakeReader:
     def read(self, images, task, contexts) -> list[Read]:
         self.read_images += len(images)
         return self.read_tokens(self.image_tokens(images), task, contexts)
+
+    def triage(self, images) -> list[tuple[View, dict]]:
+        return [(self.view, {}) for _ in images]
 
     def read_tokens(self, tokens, task, contexts) -> list[Read]:
         self.contexts += contexts
@@ -137,9 +142,12 @@ def test_phantom_models_are_asked_what_they_must_not_forget(
     data: Path, tmp_path: Path, use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare_models, "REFERENCE_COUNTS", {View.HAND: 2, View.WRIST: 1})
+    monkeypatch.setattr(compare_models, "TRIAGED", 1)
     of_phantom = {Task.BONE_AGE: bone_age_answer(228), Task.FRACTURE: None}
     old = FakeReader("old", TRUE, True, **{task: DRAW_ANSWER[task] for task in of_phantom})
-    use(old, FakeReader("new", TRUE, True, **of_phantom))
+    new = FakeReader("new", TRUE, True, **of_phantom)
+    new.view = View.FUNDUS
+    use(old, new)
     result = main(config(data, tmp_path / "comparison"))
     reference = [case for case in result["cases"] if case["set"] == "reference"]
     assert [(case["task"], case["site"], case["image_path"]) for case in reference] == [
@@ -148,6 +156,12 @@ def test_phantom_models_are_asked_what_they_must_not_forget(
         ("fracture", "A", None),
     ]
     assert reference[0]["truth"] == DRAW[View.HAND](2_500_000_000).answer
+    assert [(case["in_use"].get("view"), case["candidate"].get("view")) for case in result["cases"]] == [
+        *[(None, None)] * (len(result["cases"]) - 3),
+        ("hand", "fundus"),
+        (None, None),
+        ("hand", "fundus"),
+    ]
     assert reference[2]["candidate"]["error"] == 1 and reference[2]["in_use"]["error"] == 0
     drawn = np.asarray(Image.open(tmp_path / "comparison" / reference[2]["picture"]))
     assert drawn.std() > 10
