@@ -109,8 +109,11 @@ class ModelInUse:
     def load_first(self) -> None:
         """In this thread. Raises ModelUnavailable; there is no other model to read on with."""
         deployed = self._wanted()
-        self._failed = (key_of(deployed), time.monotonic())
-        reader = self.loaded.load(deployed)
+        try:
+            reader = self.loaded.load(deployed)
+        except ModelUnavailable as refused:
+            self._note_failure(deployed, str(refused))
+            raise
         self._use(deployed, reader)
 
     def may_try_again(self) -> bool:
@@ -145,8 +148,16 @@ class ModelInUse:
         except Exception as error:
             log.exception("%s cannot be loaded", _name(deployed))
             reason = str(error) if isinstance(error, ModelUnavailable) else f"{type(error).__name__}: {error}"
-            self._failed = (key_of(deployed), time.monotonic())
+            self._note_failure(deployed, reason)
             self._say(f"{_name(deployed)} cannot be used. {reason} Reading goes on with {self.reader.model_version}.")
+
+    def _note_failure(self, deployed: Deployed | None, reason: str) -> None:
+        """In the audit once, however often it is tried again."""
+        is_new = self._failed is None or self._failed[0] != key_of(deployed)
+        self._failed = (key_of(deployed), time.monotonic())
+        if is_new:
+            with session_scope(self.database_url) as session:
+                registry.record_refusal(session, ACTOR, deployed, reason)
 
     def _use(self, deployed: Deployed | None, reader: Reader) -> None:
         with session_scope(self.database_url) as session:

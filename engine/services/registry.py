@@ -248,6 +248,14 @@ def record_loaded(session: Session, actor: Actor, name: str, *, is_phantom: bool
             version.state = ModelState.IN_USE
 
 
+def record_refusal(session: Session, actor: Actor, deployed: Deployed | None, reason: str) -> None:
+    """A worker could not load the model in use, perhaps because somebody changed its files. Commits. Services only."""
+    require(actor, Role.SERVICE)
+    subject = f"model:{deployed.model_version_id}" if deployed else "model:configured"
+    with writing(session):
+        audit.record(session, actor, "model.refused", subject, {"reason": reason[:500]})
+
+
 def _deploy(
     session: Session,
     actor: Actor,

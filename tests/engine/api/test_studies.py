@@ -12,9 +12,10 @@ from starlette.types import Receive, Scope, Send
 
 from engine.api.app import api
 from engine.findings.answers import Task, bone_age_answer, rop_answer
-from engine.services import images
+from engine.services import images, shadow
 from engine.services.accounts import Actor, demo_admin, demo_reader, service_actor
-from tests.workstation import AddCase, case_adder, film_pixels, write_film
+from tests.model_folders import register
+from tests.workstation import WORKER, AddCase, case_adder, film_pixels, read_of, write_film
 
 
 class ActingAs:
@@ -161,6 +162,24 @@ def test_models_that_have_read_are_listed(client: TestClient, add_case: AddCase)
     add_case()
     [model] = client.get("/radiology/models").json()
     assert (model["name"], model["is_phantom"], model["reads"]) == ("phantom 0.3", True, 1)
+
+
+def test_nothing_of_a_shadow_model_comes_out(
+    client: TestClient, add_case: AddCase, session: Session, data_dir: Path
+) -> None:
+    case = add_case(Task.BONE_AGE)
+    model = register(session, data_dir, "shadow")
+    shadow.start(session, demo_admin(), model.model_version_id)
+    waiting = shadow.images_to_read(session, WORKER, model.model_version_id, 1)
+    shadow.record_reads(
+        session, WORKER, model.model_version_id, waiting, [read_of(Task.BONE_AGE, bone_age_answer(217))]
+    )
+    for path in ("queue", f"studies/{case.study_id}", "models"):
+        answer = client.get(f"/radiology/{path}")
+        assert answer.status_code == 200
+        assert (
+            '"bone_age_months":217' not in answer.text and "18 y 1 m" not in answer.text and "shadow" not in answer.text
+        )
 
 
 def test_the_docs_name_every_route_and_need_nothing_from_elsewhere(client: TestClient) -> None:

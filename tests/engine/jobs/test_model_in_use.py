@@ -105,6 +105,9 @@ def test_a_folder_changed_after_its_promotion_is_refused_and_the_old_model_reads
     assert model.reader.model_version == "configured" and "goes on with configured" in model.trouble
     model.follow()
     assert loader.loads == ["configured", new.name], "it is not tried again and again"
+    session.rollback()
+    (event,) = session.scalars(select(models.AuditEvent).where(models.AuditEvent.action == "model.refused"))
+    assert event.subject == f"model:{new.model_version_id}" and "changed or damaged" in event.detail["reason"]
     (new.folder / "model.safetensors").write_bytes(kept)
     registry.roll_back(session, ADMIN)
     follow(model, lambda: model.trouble is None)
