@@ -277,6 +277,17 @@ def models(arguments: argparse.Namespace) -> None:
     _print(arguments, result, text)
 
 
+def retrain(arguments: argparse.Namespace) -> int:
+    from engine import retrain_command
+    from engine.findings.answers import Task
+
+    _require_migrated()
+    tasks = tuple(Task(task) for task in arguments.task or ())
+    ended = retrain_command.start_and_follow(settings().database_url, tasks, say=_say)
+    _print(arguments, ended.as_json(), ended.as_text())
+    return 0 if ended.went_well else 1
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pediscreen", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -358,6 +369,10 @@ def _parser() -> argparse.ArgumentParser:
         action.add_argument("--json", action="store_true", help="the result as JSON on standard output")
         if name != "list":
             action.add_argument("--comment", help="why; it is kept in the history")
+    sub = command(
+        "retrain", retrain, "a new model from the readers' corrections; follows it until it needs a signature"
+    )
+    sub.add_argument("--task", choices=TASKS, action="append", help="may be given more than once; all tasks otherwise")
     return parser
 
 

@@ -25,6 +25,7 @@ page = st.navigation(
             st.Page("pages/export.py", title="Export", url_path="export"),
         ],
         "Administration": [
+            st.Page("pages/retrain.py", title="Retrain", url_path="retrain"),
             st.Page("pages/models.py", title="Models", url_path="models"),
         ],
     },

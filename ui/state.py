@@ -191,3 +191,20 @@ def export_summary():
 
 def set_export_summary(summary) -> None:
     st.session_state["export_summary"] = summary
+
+
+# ---------------------------------------------------------------- retraining
+
+
+def chosen_run() -> int | None:
+    """The run whose figures are shown, from the address; None: what is going on now."""
+    value = st.query_params.get("run", "")
+    return int(value) if value.isdecimal() else None
+
+
+def choose_run(run_id: int | None) -> None:
+    if run_id is None:
+        st.query_params.pop("run", None)
+    else:
+        st.query_params["run"] = str(run_id)
+    st.session_state.pop("worse_page", None)

@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -125,7 +125,12 @@ def start(session: Session, actor: Actor, wanted: RetrainSettings | None = None)
         raise Refused("not_enough", preview.why_not or "there is too little to learn from")
     _check_space()
     training = {**default_training(), **wanted.training}
-    asked = {"base_model": settings().model, "tasks": [task.value for task in wanted.tasks], "training": training}
+    asked = {
+        "base_model": settings().model,
+        "tasks": [task.value for task in wanted.tasks],
+        "training": training,
+        "estimate_minutes": preview.estimate_minutes,
+    }
     run = RetrainRun(started_by=actor.username, settings=asked, message="Waits for a worker.")
     try:
         with writing(session):
@@ -429,9 +434,3 @@ def _decision(run: RetrainRun) -> Decision | None:
 def _name(session: Session, version_id: int | None) -> str | None:
     version = session.get(ModelVersion, version_id) if version_id else None
     return version.name if version else None
-
-
-def as_json(view: RunView) -> dict[str, Any]:
-    """For `pediscreen retrain --json`."""
-    found = asdict(view)
-    return {name: value for name, value in found.items() if name not in ("log_tail", "pictures")}

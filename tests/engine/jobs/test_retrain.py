@@ -26,7 +26,8 @@ KEPT_AFTER = {"log.txt", "metrics.jsonl", "training.json", "comparison", "change
 @pytest.fixture(autouse=True)
 def enough(monkeypatch):
     """Enough corrections, as far as the preview is concerned."""
-    monkeypatch.setattr(training_set, "preview", lambda session, actor: SimpleNamespace(enough=True, why_not=None))
+    preview = SimpleNamespace(enough=True, why_not=None, estimate_minutes=6.0)
+    monkeypatch.setattr(training_set, "preview", lambda session, actor: preview)
 
 
 @pytest.fixture
