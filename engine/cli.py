@@ -235,7 +235,10 @@ def _evaluate_folder(arguments: argparse.Namespace) -> int:
     model = str(deployed.folder) if deployed else here.model
     command = [sys.executable, "-m", "training.evaluate_radiology", "--model", model]
     command += ["--data_dir", str(arguments.data_dir), "--split", arguments.split]
-    command += ["--task", *(arguments.task or TASKS), *(["--json"] if arguments.json else [])]
+    command += ["--json" if arguments.json else "--no_json"]
+    command += ["--task", *arguments.task] if arguments.task else []
+    command += ["--output_dir", str(arguments.output_dir)] if arguments.output_dir else []
+    command += ["--allow_absent_classes"] if arguments.allow_absent_classes else []
     if deployed is None and here.lora_adapter_path is not None:
         command += ["--adapter_path", str(here.lora_adapter_path)]
     return subprocess.run(command, check=False).returncode
@@ -353,6 +356,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--site", default="A", help="whose phantoms")
     sub.add_argument("--data_dir", type=_existing, help="a pedirad-custom folder instead of phantoms")
     sub.add_argument("--split", choices=("train", "val", "test"), default="test")
+    sub.add_argument("--output_dir", type=Path, help="with --data_dir: evaluation.json and report.html go here")
+    sub.add_argument("--allow_absent_classes", action="store_true", help="with --data_dir: a class may be missing")
 
     sub = command("export", export, "reviewed cases as training annotations (pedirad-custom)")
     sub.add_argument("out_dir", type=Path, metavar="OUT_DIR")

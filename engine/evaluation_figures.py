@@ -115,7 +115,8 @@ def _summary(task: Task, outcomes: Sequence[Outcome], min_patients: int = 0) -> 
     named = len({o.patient for o in outcomes if o.patient})
     too_few = None
     if samples.patients < min_patients:
-        too_few = f"{samples.patients} {'patients' if named else 'images'} read, at least {min_patients} are needed"
+        whom = "patients" if named else "images"
+        too_few = f"too few: {samples.patients} {whom} read, at least {min_patients} are needed"
 
     def taken(measure: Measure) -> dict[str, Any]:
         found = Interval(None, None, None, too_few) if too_few else _interval(measure, samples)
@@ -144,7 +145,7 @@ def _interval(measure: Measure, samples: Samples) -> Interval:
     found = bootstrap(measure.of, samples)
     if found.value is None:
         return Interval(None, None, None, measure.needs if samples.cases else "no read image")
-    if measure.among is not None and found.value in (0, 1) and found.low is not None:
+    if measure.among is not None and found.value in (0, 1) and samples.patients > 1:
         bound = exact_bound(len(np.unique(samples.patient[measure.among])))
         return Interval(found.value, 0.0, bound) if found.value == 0 else Interval(found.value, 1 - bound, 1.0)
     return found

@@ -246,7 +246,8 @@ class Samples:
 def bootstrap(figure: Callable[[np.ndarray], np.ndarray], samples: Samples) -> Interval:
     """`figure` (of weights, see engine.weighted_figures) over all cases, and its percentile interval over samples.
 
-    No interval where there is one patient, or where the figure is undefined in half of the samples or more."""
+    No interval where there is one patient, where the figure is undefined in half of the samples or more, or where all
+    of them give the same: that is no certainty, only too few errors."""
     value = _defined(figure(np.ones(samples.cases))) if samples.cases else None
     if value is None:
         return Interval(None, None, None, "undefined" if samples.cases else "no case")
@@ -256,6 +257,8 @@ def bootstrap(figure: Callable[[np.ndarray], np.ndarray], samples: Samples) -> I
     drawn = drawn[~np.isnan(drawn)]
     if len(drawn) <= RESAMPLES / 2:
         return Interval(value, None, None, "undefined in most bootstrap samples")
+    if np.ptp(drawn) == 0:
+        return Interval(value, None, None, "too few errors for an interval")
     tail = (1 - CONFIDENCE) / 2
     return Interval(value, float(np.quantile(drawn, tail)), float(np.quantile(drawn, 1 - tail)))
 

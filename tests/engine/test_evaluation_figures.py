@@ -122,11 +122,11 @@ def test_a_small_group_has_no_figure_but_says_why():
     sexes = task_result(Task.BONE_AGE, outcomes)["groups"]["sex"]
     assert sexes["girls"]["mae_months"]["value"] == 4
     assert sexes["boys"]["mae_months"] == {
-        "value": None, "low": None, "high": None, "reason": "3 patients read, at least 10 are needed",
+        "value": None, "low": None, "high": None, "reason": "too few: 3 patients read, at least 10 are needed",
     }  # fmt: skip
     nameless = [bone_age_outcome(100, 104, sex="F") for _ in range(4)]
     found = task_result(Task.BONE_AGE, nameless)
-    assert found["groups"]["sex"]["girls"]["mae_months"]["reason"].startswith("4 images read")
+    assert found["groups"]["sex"]["girls"]["mae_months"]["reason"].startswith("too few: 4 images read")
     assert found["groups"]["site"] == {}, "no annotation names a site"
 
 

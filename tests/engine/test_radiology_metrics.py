@@ -186,9 +186,11 @@ def test_every_sample_draws_whole_patients_as_many_as_there_are():
 
 def test_a_figure_that_most_samples_leave_undefined_has_no_interval():
     label = np.array(["plus"] + ["none"] * 30)  # a sample holds the one positive 63 times in 100
-    score = np.linspace(1, 0, 31)
+    score = np.append(0.8, np.linspace(1, 0, 30))
     figure = bootstrap(lambda w: weighted.auc(w, label == "plus", score), Samples.of(31))
-    assert figure.value == 1.0 and figure.low == 1.0
+    assert figure.low < figure.value < figure.high < 1
+    faultless = bootstrap(lambda w: weighted.auc(w, label == "plus", np.linspace(1, 0, 31)), Samples.of(31))
+    assert (faultless.value, faultless.low) == (1.0, None) and "too few errors" in faultless.reason
     all_three = bootstrap(lambda w: np.where((w > 0).all(-1), 1.0, np.nan), Samples.of(3))  # 2 in 9
     assert (all_three.value, all_three.low, all_three.high) == (1.0, None, None)
     assert "most" in all_three.reason
