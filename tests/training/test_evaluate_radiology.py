@@ -78,7 +78,7 @@ def test_the_phantom_model_on_an_annotated_folder(tmp_path):
         (("--output_dir", "R", "--allow_absent_classes"), {"output_dir": Path("R"), "allow_absent_classes": True}),
     ],
 )
-def test_pediscreen_evaluate_passes_its_options_on(tmp_path, monkeypatch, options, settings):
+def test_pediscreen_evaluate_passes_its_options_on(data_dir, monkeypatch, options, settings):
     passed = []
 
     def run(command, **_):
@@ -86,10 +86,10 @@ def test_pediscreen_evaluate_passes_its_options_on(tmp_path, monkeypatch, option
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr("subprocess.run", run)
-    assert cli.main(["evaluate", "--data_dir", str(tmp_path), *options]) == 0
+    assert cli.main(["evaluate", "--data_dir", str(data_dir), *options]) == 0
     assert passed[0][:3] == [sys.executable, "-m", "training.evaluate_radiology"]
     (config,) = HfArgumentParser(EvaluationConfig).parse_args_into_dataclasses(passed[0][3:], look_for_args_file=False)
-    assert config.data_dir == tmp_path
+    assert config.data_dir == data_dir
     assert {name: getattr(config, name) for name in settings} == settings
 
 
