@@ -1,4 +1,4 @@
-"""The worker's other thread: a shadow model reads what has been read, a few images at a time, while nothing waits."""
+"""The worker's other thread: a shadow model reads what has been read, image by image, while nothing waits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
-AT_ONCE = 4  # few, so that a real read never waits long for the processor
+AT_ONCE = 1  # so that a film that arrives shares the processor with one shadow read at most
 
 
 class ShadowReading:

@@ -2,63 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 from playwright.sync_api import Locator, Page, expect
 from sqlalchemy.orm import Session
 
 from engine.findings.answers import Task
 from engine.services import review
 from engine.services.accounts import demo_reader
-from engine.settings import PROJECT_DIR
 from tests.workstation import AddCase
-
-STARTS_WITHIN_S = 60
-
-
-@pytest.fixture
-def server(database_url: str, data_dir: Path, tmp_path: Path) -> Iterator[str]:
-    """The address of a server on this test's database. It is started from a folder that is not the project's."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {
-        "PEDISCREEN_DATA_DIR": str(data_dir),
-        "PEDISCREEN_DATABASE_URL": database_url,
-        "PEDISCREEN_PORT": str(port),
-        "PYTHONPATH": str(PROJECT_DIR),
-    }
-    with (tmp_path / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ui.serve"], cwd=tmp_path, env=environment, stdout=log, stderr=log
-        )
-        address = f"http://127.0.0.1:{port}"
-        try:
-            _wait_for(f"{address}/_stcore/health", process)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(15)
-
-
-def _wait_for(url: str, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + STARTS_WITHIN_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=1)
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the server did not start")
 
 
 def answer_to(url: str, headers: dict[str, str] | None = None, method: str = "GET") -> tuple[int, dict[str, str]]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page, expect
 from sqlalchemy.orm import Session
 
 from db.models import RetrainRun, RetrainState
@@ -87,3 +88,25 @@ def test_what_a_shadow_says_is_on_this_page_alone(open_page: OpenPage, with_shad
     assert "11 y 8 m" not in everything_said(at) and "9 y 2 m" in everything_said(at)
     models_page.stop_alongside(with_shadow.model_version_id)
     assert "unseen by readers" not in everything_said(open_page("models"))
+
+
+def test_rolling_back_in_a_browser_says_first_what_it_will_do(
+    server: str, page: Page, session: Session, data_dir: Path, add_case: AddCase
+) -> None:
+    add_case()
+    registry.record_loaded(session, WORKER, "phantom 0.3", is_phantom=True)
+    promote(session, data_dir, register(session, data_dir, "new"))
+    page.goto(f"{server}/models")
+    page.get_by_role("button", name="Roll back to phantom 0.3").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text("Films that were read are not read again.")).to_be_visible()
+    dialog.get_by_role("textbox").fill("too many zone I calls")
+    dialog.get_by_role("textbox").press("Tab")
+    dialog.get_by_role("button", name="Roll back now").click()
+    expect(page.get_by_text(", brought back by demo-admin")).to_be_visible()
+    expect(dialog).to_have_count(0)
+    page.locator("tr[data-study]").first.click()
+    expect(dialog.get_by_role("button", name="Put back in use")).to_be_visible()
+    session.rollback()
+    (back, first) = lineage.deployments(session, ADMIN)
+    assert (back.kind, back.comment, first.kind) == ("rollback", "too many zone I calls", "promotion")
