@@ -64,6 +64,18 @@ def test_reads_are_near_the_truth_and_complete(reader, task):
     assert right >= 8
 
 
+def test_known_image_tokens_read_as_their_images(reader):
+    phantoms = [hand(FIRST + 70 + i) for i in range(3)]
+    pictures, known = [picture(p) for p in phantoms], contexts(phantoms)
+    with torch.inference_mode():
+        tokens = reader.image_tokens(pictures)
+    read = reader.read(pictures, Task.BONE_AGE, known)
+    again = reader.read_tokens(tokens, Task.BONE_AGE, known)
+    assert [(r.answer, r.abstained, r.probabilities) for r in again] == [
+        (r.answer, r.abstained, r.probabilities) for r in read
+    ]
+
+
 def test_a_batch_reads_as_each_image_alone(reader):
     phantoms = [wrist(FIRST + 50 + i) for i in range(3)]
     pictures, known = [picture(p) for p in phantoms], [ReadContext(), ReadContext("F"), ReadContext("M", 99)]
