@@ -80,12 +80,28 @@ const LINES = {
     line(group, "line", { x1: disc.x, y1: disc.y, x2: fovea.x, y2: fovea.y }, "thin");
     line(group, "circle", { cx: disc.x, cy: disc.y, r: one * perPixel });
     line(group, "circle", { cx: disc.x, cy: disc.y, r: two * perPixel }, measure.edge ? "" : "estimated");
-    for (const [radius, text] of [[one, "I"], [two, measure.edge ? "II" : "II est."]]) {
-      const name = shape("text", { class: "zone", x: disc.x, y: disc.y - radius * perPixel - 5 }, group);
-      name.textContent = text;
-    }
+    zoneName(group, disc, one * perPixel, "zone I", pane);
+    zoneName(group, disc, two * perPixel, measure.edge ? "zone II" : "zone II, estimated", pane);
   },
 };
+
+/** On the circle where it is in view: above, below, or at the sides. */
+function zoneName(group, { x, y }, radius, text, pane) {
+  const { width, height } = pane.screenSize();
+  const places = [
+    [x, y - radius - 6, "middle"],
+    [x, y + radius + 16, "middle"],
+    [x - radius - 8, y, "end"],
+    [x + radius + 8, y, "start"],
+  ];
+  const margin = text.length * 7; // of the text, about
+  const inView = ([at, down, anchor]) => {
+    const left = at - { middle: margin / 2, end: margin, start: 0 }[anchor];
+    return left > 0 && left + margin < width && down > 14 && down < height - 24;
+  };
+  const [at, down, anchor] = places.find(inView) || [];
+  if (anchor) shape("text", { class: "zone", x: at, y: down, "text-anchor": anchor }, group).textContent = text;
+}
 
 function label(pane, measure, at, selected) {
   const box = element("div", `label${selected ? " selected" : ""}`, pane.labels);
@@ -100,8 +116,9 @@ function label(pane, measure, at, selected) {
   remove.onclick = () => pane.remove(measure);
   const low = at.reduce((best, point) => (point.y > best.y ? point : best));
   const { width, height } = pane.screenSize();
-  const x = Math.min(Math.max(4, low.x + 10), Math.max(4, width - box.offsetWidth - 4));
-  const y = Math.min(Math.max(4, low.y + 10), Math.max(4, height - box.offsetHeight - 4));
+  const wanted = measure.kind === "zones" ? { x: 8, y: height - 34 - box.offsetHeight } : { x: low.x + 10, y: low.y + 10 };
+  const x = Math.min(Math.max(4, wanted.x), Math.max(4, width - box.offsetWidth - 4));
+  const y = Math.min(Math.max(4, wanted.y), Math.max(4, height - box.offsetHeight - 4));
   box.style.transform = `translate(${Math.round(x)}px, ${Math.round(y)}px)`;
 }
 

@@ -62,7 +62,7 @@ const BINS = 256;
  *
  * Three classes (air, soft tissue, bone) are told apart by Otsu's method (IEEE Trans SMC 1979;9:62-66) with two
  * thresholds. The bone window begins in the middle of soft tissue and ends at the brightest bone; the soft-tissue
- * window runs from air to where bone begins, so that bone is plain white. `inverted` films have bone at low values. */
+ * window runs from air to half way between soft tissue and bone, so that bone is plain white. `inverted` films have bone at low values. */
 export function computedWindows(pixels, inverted, background) {
   const step = Math.max(1, Math.floor(pixels.length / 400_000)) | 1; // odd: no whole column is left out
   let low = MAX_STORED;
@@ -89,9 +89,10 @@ export function computedWindows(pixels, inverted, background) {
   const [first, second] = otsuThresholds(counts);
   const air = meanBin(counts, 0, first);
   const soft = meanBin(counts, first, second);
+  const bone = meanBin(counts, second, BINS);
   const brightest = percentileBin(counts, 0.998);
   const between = (name, from, to) => windowOf(name, ...[value(from), value(Math.max(to, from + 1))].sort((a, b) => a - b));
-  return [between("Bone", soft, brightest), between("Soft tissue", air, second), full];
+  return [between("Bone", soft, brightest), between("Soft tissue", air, (soft + bone) / 2), full];
 }
 
 /** The two bins that part `counts` into three classes with the greatest variance between them. */

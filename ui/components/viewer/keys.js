@@ -189,7 +189,7 @@ export class KeyPanel {
     for (const action of ACTIONS) this.line(film, action);
     const column = element("div", "", lists);
     if (this.keys.pageKeys.length) this.fixedList(column, "Case", this.keys.pageKeys);
-    this.fixedList(column, "By hand", BY_HAND);
+    this.fixedList(column, "By hand", BY_HAND).className = "by-hand";
   }
 
   list(parent, title) {
@@ -205,6 +205,7 @@ export class KeyPanel {
       element("kbd", "", element("dt", "", line), key);
       element("dd", "", line, what);
     }
+    return list;
   }
 
   line(list, action) {

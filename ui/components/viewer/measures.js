@@ -93,10 +93,10 @@ export function eyeOf([disc, fovea]) {
 function zonesWords(measure, film) {
   const eye = eyeOf(measure.points);
   const named = { R: "right", L: "left" };
-  const zoneII = measure.edge ? "zone II to the edge set by hand" : "zone II estimated, drag its edge to the nasal ora serrata";
-  if (!eye || !film.side) return `Zone I and ${zoneII}`;
-  if (eye !== film.side) return `Disc and fovea lie as in a ${named[eye]} eye, but this is the ${named[film.side]} eye`;
-  return `${named[eye] === "right" ? "Right" : "Left"} eye: zone I and ${zoneII}`;
+  if (eye && film.side && eye !== film.side) {
+    return `Disc and fovea lie as in a ${named[eye]} eye, but this film is marked ${named[film.side]}`;
+  }
+  return measure.edge ? "Zone II ends at the edge set by hand" : "Zone II is estimated: drag its edge to the nasal ora serrata";
 }
 
 export function contradictsSide(measure, film) {

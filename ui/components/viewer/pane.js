@@ -40,7 +40,11 @@ export class Pane {
     this.size = { width: 0, height: 0 };
     this.measures = [];
     this.observer = new ResizeObserver((entries) => this.resized(entries.at(-1)));
-    this.observer.observe(this.stage);
+    try {
+      this.observer.observe(this.stage, { box: "device-pixel-content-box" }); // also when only the screen's ratio changes
+    } catch {
+      this.observer.observe(this.stage); // Safari
+    }
     this.online = () => this.retry && this.load();
     window.addEventListener("online", this.online);
   }
@@ -136,8 +140,9 @@ export class Pane {
     const exact = entry?.devicePixelContentBoxSize?.[0]; // whole device pixels, also at a ratio of 1.25
     const box = this.stage.getBoundingClientRect();
     this.ratio = window.devicePixelRatio || 1;
-    const width = Math.max(1, exact ? exact.inlineSize : Math.round(box.width * this.ratio));
-    const height = Math.max(1, exact ? exact.blockSize : Math.round(box.height * this.ratio));
+    const whole = (length, told) => Math.max(1, Math.abs(told - length) <= 1 ? told : Math.round(length));
+    const width = whole(box.width * this.ratio, exact?.inlineSize);
+    const height = whole(box.height * this.ratio, exact?.blockSize);
     if (width === this.size.width && height === this.size.height) return;
     const wasFitted = !this.pixels || this.geometry.zoom === this.geometry.fitted || this.size.width < 2;
     const sight = wasFitted ? null : this.geometry.sight(this.size);

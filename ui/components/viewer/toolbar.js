@@ -14,10 +14,11 @@ export class Toolbar {
     this.buttons = {};
     let group = 1;
     for (const action of ACTIONS.filter((one) => one.icon)) {
-      if (action.group !== group) element("span", "gap", this.el);
+      if (action.group !== group && action.id !== "beside") element("span", "gap", this.el);
       group = action.group;
       this.buttons[action.id] = this.button(action.id, action.text, () => viewer.act(action.id));
     }
+    this.lastGap = element("span", "gap", this.el);
     this.windows = element("select", "windows", this.el);
     this.windows.setAttribute("aria-label", "Window");
     this.windows.onchange = () => viewer.useWindow(Number(this.windows.value));
@@ -70,7 +71,7 @@ export class Toolbar {
     const pressed = { loupe, invert: pane.inverted, redFree: pane.redFree, beside: isBeside, mirror: pane.geometry?.mirrored };
     for (const [id, is] of Object.entries(pressed)) this.buttons[id].setAttribute("aria-pressed", String(Boolean(is)));
     const isGrey = pane.state === "ready" && !pane.data.colour;
-    this.windows.hidden = this.windowText.hidden = !isGrey;
+    this.windows.hidden = this.windowText.hidden = this.lastGap.hidden = !isGrey;
     if (!isGrey) return;
     this.offer(pane);
     this.windowText.textContent = pane.windowWords();

@@ -1,6 +1,6 @@
 /* What a hand does on a film: mouse, pen, one finger or two, and the arrow keys. */
 
-import { distance, POINTS } from "./measures.js";
+import { distance, POINTS, zoneRadii } from "./measures.js";
 import { handlesOf } from "./drawing.js";
 
 const NEAR = 10; // CSS pixels: close enough to take hold of a handle
@@ -176,7 +176,16 @@ export class Hand {
         if (away <= near && (!best || away < best.away)) best = { measure, index, away };
       }
     }
-    return best;
+    return best || this.zoneEdgeAt(at, near);
+  }
+
+  /** Zone II can be taken hold of all along its edge: its handle may lie outside the picture. */
+  zoneEdgeAt(at, near) {
+    const { measures, geometry } = this.pane;
+    const measure = measures.find(({ kind }) => kind === "zones");
+    if (!measure) return null;
+    const away = distance(geometry.toFilm(at), measure.points[0]) - zoneRadii(measure).two;
+    return Math.abs(away) * geometry.zoom <= near / 2 ? { measure, index: "edge" } : null;
   }
 
   moveHandle(at) {
