@@ -19,6 +19,7 @@ from training import report_charts as charts
 from training.html_node import Node, as_text, node
 
 STYLE = Path(__file__).with_name("evaluation_report.css")
+FOOT = '@page { @bottom-left { content: "%s %s"; font: 7pt sans-serif; color: #7a4a00; } }'  # of every printed page
 NOT_FOR_DIAGNOSIS = "Not for diagnostic use. Research software; no health authority has authorised it."
 PHANTOM = "Phantoms: synthetic images, or a model that has seen nothing else. The figures say nothing about children."
 
@@ -32,12 +33,11 @@ def as_html(result: dict[str, Any], outcomes: Mapping[Task, Sequence[Outcome]]) 
         node("meta", charset="utf-8"),
         node("meta", name="viewport", content="width=device-width"),
         node("title", title),
-        node("style", STYLE.read_text(encoding="utf-8")),
+        node("style", STYLE.read_text(encoding="utf-8") + FOOT % (NOT_FOR_DIAGNOSIS, PHANTOM * result["phantom"])),
     )
     marks = [PHANTOM] * result["phantom"] + [NOT_FOR_DIAGNOSIS]
     body = node(
         "body",
-        node("div", " ".join(marks), class_="foot"),
         node(
             "main",
             _header(title, result, outcomes, tasks),
@@ -126,7 +126,7 @@ def _value_cell(name: str, value: dict[str, Any], text) -> Node:
 
 def _target(target: Target, value: dict[str, Any], text) -> Node:
     bound = f"at least {text(target.at_least)}" if target.at_least is not None else f"at most {text(target.at_most)}"
-    whose = " (phantom model)" if target.only_phantoms else " (unverified)" if target.unverified else ""
+    whose = " (phantom model, site A)" if target.only_phantoms else " (unverified)" if target.unverified else ""
     verdict = target.verdict(value)
     state = "met" if verdict.startswith("met") else "missed" if verdict.startswith("missed") else "open"
     return node("div", f"{bound}{whose}: ", node("b", verdict, class_=state), class_="target", title=target.source)
@@ -175,7 +175,7 @@ def _plot(chart: Node, title: str | None = None) -> Node:
 
 def _confusion(field: str, found: dict[str, Any]) -> Node:
     """Rows are labels, columns reads; the shade is the share of the row."""
-    names = [words.class_name(field, label) for label in found["labels"]]
+    names = [words.CLASS_NAMES.get(label, label) for label in found["labels"]]
     rows = []
     for label, name, counts in zip(found["labels"], names, found["counts"], strict=True):
         cells = []
@@ -313,7 +313,7 @@ def _method(result: dict[str, Any], tasks: Sequence[Task]) -> Node:
         f"{method['bootstrap_samples']:,} bootstrap samples; for a share of 0 or 100 % the exact bound of Clopper and "
         "Pearson, by patients. Where there is no interval because of too few errors, none occurred; that does not mean "
         "that none can.",
-        *[f"{words.TITLES[task]}: drawn were {method['drawn'][task]}." for task in tasks],
+        *[f"{words.TITLES[task]}: samples are drawn from {method['drawn'][task]}." for task in tasks],
         f"Groups with fewer than {method['least_patients_of_a_group']} patients (images, where no patient is named) "
         "get no figure. With many groups, one interval in twenty misses by chance: a single odd group is a reason to "
         "look, not a finding.",

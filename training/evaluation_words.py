@@ -182,6 +182,6 @@ def unread_words(found: dict[str, Any]) -> str:
     if not reasons:
         return "Every image was read."
     count = found["n"] - found["n_read"]
-    why = "; ".join(f"{reason.rstrip('.')} ({n})" for reason, n in reasons)
+    why = "; ".join(reason.rstrip(".") + (f" ({n})" if len(reasons) > 1 else "") for reason, n in reasons)
     share = per_cent(found["no_read_share"])
     return f"{count} of {found['n']} images ({share}) got no read and are in no other figure: {why}."

@@ -10,6 +10,9 @@ from engine.errors import PediScreenError
 from engine.findings.answers import Task
 from engine.inference.access import TERMS_NAME, TERMS_PAGE
 from engine.inference.checkpoint import ReadingCard
+from engine.subgroups import UNKNOWN
+from training import evaluation_words as words
+from training.report_charts import with_interval
 
 PROHIBITED_USES = "https://developers.google.com/health-ai-developer-foundations/prohibited-use-policy"
 HAI_DEF_NOTICE = f"""\
@@ -129,7 +132,20 @@ def _table(task: Task, found: dict[str, Any]) -> str:
         low, high = figure.get("low"), figure.get("high")
         spread = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
         lines.append(f"| {name.replace('_', ' ')} | {value} | {spread} |")
-    return "\n".join(lines)
+    return "\n".join(lines + _groups(task, found))
+
+
+def _groups(task: Task, found: dict[str, Any]) -> list[str]:
+    """The first figure by sex and age. Not by site: whose images they were is not for everyone to know."""
+    figure = words.figure_of(task, words.BY_GROUP[task][0])
+    rows = []
+    for by in ("sex", "age"):
+        for group, of_group in found.get("groups", {}).get(by, {}).items():
+            value = of_group[figure.name]
+            said = value.get("reason", "undefined") if value["value"] is None else with_interval(value, figure.text)
+            name = group if group != UNKNOWN else f"{by} {UNKNOWN}"
+            rows.append(f"| {name} | {of_group['n_read']} | {said} |")
+    return ["", f"| | images read | {figure.words.lower()} (95 % interval) |", "|---|---|---|", *rows] if rows else []
 
 
 def _limits(card: ReadingCard, evaluation: dict[str, Any]) -> str:

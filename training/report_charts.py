@@ -71,7 +71,16 @@ class Frame:
     def level(self, y: float, text: str, colour: str = INK, dash: str | None = None) -> None:
         """A horizontal line with a text above its right end."""
         self.line([self.x.low, self.x.high], [y, y], colour, 1.2, dash)
-        self.add(label(self.x.last - 2, self.y(y) - 3, text, "end", fill=colour, class_="on-chart"))
+        self.add(
+            label(
+                self.x.last - 2,
+                self.y(y) - 3,
+                text.replace("-", "\N{MINUS SIGN}"),
+                "end",
+                fill=colour,
+                class_="on-chart",
+            )
+        )
 
     def whisker(self, x: float, figure: dict[str, Any], colour: str = INK) -> None:
         """A dot with its interval, upright."""
@@ -88,7 +97,7 @@ def frame(
     y: tuple[float, float],
     *,
     x_text: Callable[[float], str] = lambda v: f"{v:g}",
-    y_text: Callable[[float], str] = lambda v: f"{v:g}",
+    y_text: Callable[[float], str] = lambda v: f"{v:g}".replace("-", "\N{MINUS SIGN}"),
     x_ticks: Sequence[float] | None = None,
     width: int = WIDTH,
     height: int = HEIGHT,
@@ -161,7 +170,7 @@ def coverage(steps: Sequence[dict[str, Any]]) -> Node:
 
 def reliability(bins: Sequence[dict[str, float]], most: int) -> Node:
     """How often answers of each confidence were right; the size of a dot grows with its number of images."""
-    chart = square("Calibration", "probability of the answer given", "share of answers right")
+    chart = square("Calibration", "probability of the answer given (area: images)", "share of answers right")
     for b in bins:
         text = f"{b['n']:.0f} images: said {b['confidence']:.2f}, right {b['accuracy']:.2f}"
         radius = round(2.5 + 7 * math.sqrt(b["n"] / most), 1)
@@ -210,7 +219,7 @@ def forest(
     `rows`: a heading or nothing, the group, its figure."""
     height = 32 + sum(17 + 22 * bool(heading) for heading, _, _ in rows)
     svg = picture(480, height, title)
-    across = Axis(*span, 108, 324)
+    across = Axis(*span, 108, 306)
     bottom = height - 24
     for value in across.ticks(5):
         svg.append(node("line", x1=across(value), x2=across(value), y1=4, y2=bottom, stroke=RULE))
@@ -229,7 +238,7 @@ def forest(
             svg.append(label(across.first + 4, y, short_reason(figure), fill=FAINT))
             continue
         svg.append(interval(across, y - 4, figure, COLOURS[0]))
-        svg.append(label(332, y, with_interval(figure, text), class_="number"))
+        svg.append(label(314, y, with_interval(figure, text), class_="number"))
     return svg
 
 
@@ -242,7 +251,7 @@ def gauge(
 ) -> Node:
     """A figure on its scale; the side where the target is met is shaded."""
     svg = picture(230, 20, "figure, interval and target")
-    across = Axis(*span, 38, 190)
+    across = Axis(*span, 42, 186)
     svg.append(label(across.first - 6, 13.5, ends[0], "end", fill=FAINT))
     svg.append(label(across.last + 6, 13.5, ends[1], fill=FAINT))
     if span[0] < 0 < span[1]:

@@ -202,3 +202,20 @@ def test_a_hub_that_refuses_is_one_line_and_exit_status_1(model):
         assert "publish: The hub at" in done.stderr and "401" in done.stderr and "HF_TOKEN" in done.stderr
         assert "Traceback" not in done.stderr
         assert server.files == {}
+
+
+def test_the_card_tells_girls_and_boys_apart_but_names_no_site(model, tmp_path):
+    few = figure(None) | {"reason": "too few: 3 patients read, at least 10 are needed"}
+    groups = {
+        "sex": {
+            "girls": {"n_read": 80, "macro_f1": figure(0.95, 0.9, 0.98)},
+            "boys": {"n_read": 7, "macro_f1": few},
+        },
+        "site": {"Sankt Elsewhere": {"n_read": 87, "macro_f1": figure(0.9, 0.8, 1.0)}},
+    }
+    evaluation = evaluation_of(model, fracture={"n": 90, "n_read": 87, "macro_f1": figure(0.9), "groups": groups})
+    publish.main(config_for(model, tmp_path, evaluation=evaluation))
+    card = (tmp_path / "plan" / "README.md").read_text()
+    assert "| girls | 80 | 0.950 (0.900 to 0.980) |" in card
+    assert "| boys | 7 | too few: 3 patients read" in card
+    assert "Sankt Elsewhere" not in card
