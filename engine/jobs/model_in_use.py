@@ -141,6 +141,19 @@ class ModelInUse:
             self._loading = (key, thread)
             thread.start()
 
+    def prepare_way_back(self) -> None:
+        """Loads the model that a rollback would bring back, as a worker that has just started does not hold it. In a
+        thread of its own, whose outermost line this is: where it fails, a rollback loads the model, or says why not."""
+        try:
+            with session_scope(self.database_url) as session:
+                ways = registry.ways_back(session, ACTOR)
+            for deployed in ways:
+                if self.previous_key is None:
+                    self.previous_key = key_of(deployed)
+                    self.loaded.load(deployed)
+        except Exception:
+            log.exception("the model that a rollback would bring back is not in memory")
+
     def _load_aside(self, deployed: Deployed | None) -> None:
         """The outermost line of a load: whatever fails ends here, and the model at hand reads on."""
         try:

@@ -82,6 +82,7 @@ class Worker:
         self.retraining.register()
         queue.launch(self.jobs_url, self.name)
         threading.Thread(target=self.shadow.run, name="shadow", daemon=True).start()
+        threading.Thread(target=self.model.prepare_way_back, name="way back", daemon=True).start()
         self.detail = READY
         self._beat()
         log.info("worker %s is ready with model %s", self.name, self.model.reader.model_version)

@@ -90,6 +90,17 @@ def in_use(session: Session, actor: Actor) -> Deployed | None:
     return deployed(pointer.model_version) if pointer and pointer.model_version else None
 
 
+def ways_back(session: Session, actor: Actor) -> list[Deployed | None]:
+    """The model that a rollback would bring back, in a list that is empty where there is none; None: the one that
+    PEDISCREEN_MODEL names. Raises as `in_use`."""
+    require(actor, Role.SERVICE)
+    pointer = repository.last_deployment(session)
+    if pointer is None or not _can_return(pointer):
+        return []
+    target = _return_of(session, pointer)
+    return [deployed(target.model_version) if target and target.model_version else None]
+
+
 def deployed(version: ModelVersion) -> Deployed:
     return Deployed(version.id, version.name, folder_of(version), version.folder_sha256 or "")
 

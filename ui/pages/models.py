@@ -184,6 +184,7 @@ def versions(rows: list[ModelRow], history: list[DeploymentRow]) -> None:
     clicked = case_table.show(COLUMNS, [line(row) for row in rows], label="Models", key="models_table", height="22rem")
     if len(rows) == 1:
         page_parts.caption("Retraining on your readers' corrections adds candidates to this list.")
+        st.page_link("pages/retrain.py", label="Go to Retrain")
     if clicked.open is not None:
         detail(next(row for row in rows if row.model_version_id == clicked.open), history)
 
@@ -218,7 +219,8 @@ def actions(row: ModelRow) -> None:
     if row.is_configured or row.state is ModelState.IN_USE:
         return
     if row.run_state is RetrainState.AWAITING_SIGNATURE:
-        page_parts.notice("It was let through and awaits a signature on the Retrain page, which puts it in use.")
+        page_parts.notice("It was let through and awaits a signature, which puts it in use.")
+        st.page_link("pages/retrain.py", label="Go to Retrain")
     with st.container(horizontal=True, vertical_alignment="center"):
         if row.state is ModelState.SHADOW:
             if st.button("Stop reading alongside", key="shadow_stop"):

@@ -96,6 +96,33 @@ def test_a_rollback_takes_the_previous_model_from_memory(session, data_dir, mode
     assert model.reader.model_version == new.name
 
 
+def test_a_worker_that_has_just_started_prepares_the_way_back(session, data_dir, database_url, loader):
+    first, second = register(session, data_dir, "first"), register(session, data_dir, "second")
+    promote(session, data_dir, first)
+    promote(session, data_dir, second)
+    model = ModelInUse(database_url, Loaded(loader), on_change=lambda: None)
+    model.load_first()
+    model.prepare_way_back()
+    model.loaded.forget(all_but={model.key, model.previous_key})
+    loader.go.clear()  # nothing can be loaded from here on
+    registry.roll_back(session, ADMIN)
+    model.follow()
+    assert model.reader.model_version == first.name
+    loader.go.set()
+
+
+def test_a_way_back_that_cannot_be_loaded_harms_nothing(session, data_dir, database_url, loader):
+    first, second = register(session, data_dir, "first"), register(session, data_dir, "second")
+    promote(session, data_dir, first)
+    promote(session, data_dir, second)
+    (first.folder / "config.json").unlink()
+    model = ModelInUse(database_url, Loaded(loader), on_change=lambda: None)
+    model.load_first()
+    model.prepare_way_back()
+    model.follow()
+    assert model.reader.model_version == second.name and model.trouble is None
+
+
 def test_a_folder_changed_after_its_promotion_is_refused_and_the_old_model_reads_on(session, data_dir, model, loader):
     new = register(session, data_dir, "new")
     promote(session, data_dir, new)

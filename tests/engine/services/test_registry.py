@@ -93,13 +93,15 @@ def test_rolling_back_goes_the_way_back_step_by_step(session: Session, add, chan
     first, second = add("first"), add("second")
     for one in (first, second):
         registry.promote(session, ADMIN, one.model_version_id, change_record=change_record)
+    assert registry.ways_back(session, WORKER) == [first]
     assert registry.roll_back(session, ADMIN) == first
     assert registry.model_in_use(session, READER).returns_to == CONFIGURED
+    assert registry.ways_back(session, WORKER) == [None]
     assert registry.roll_back(session, ADMIN) is None
     assert registry.in_use(session, WORKER) is None
     now = registry.model_in_use(session, READER)
     assert (now.name, now.kind, now.is_configured) == (CONFIGURED, DeploymentKind.ROLLBACK, True)
-    assert now.returns_to is None
+    assert now.returns_to is None and registry.ways_back(session, WORKER) == []
     with pytest.raises(Refused, match="nothing to return to"):
         registry.roll_back(session, ADMIN)
     registry.promote(session, ADMIN, second.model_version_id)  # it was in use before: no new record
