@@ -6,11 +6,13 @@ PEDISCREEN_SCREENSHOTS=docs/screenshots keeps the pictures of the pages."""
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +21,15 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import func, select
 
-from db.models import Prediction, RetrainRun, RetrainState
+from db import migrate
+from db.models import Prediction, RetrainRun, RetrainState, RetrainStep
 from db.session import engine_for, session_scope
-from engine.findings.answers import TASK_OF_VIEW, Task, View
+from engine.errors import Conflict
+from engine.findings.answers import TASK_OF_VIEW, Task, View, bone_age_answer
 from engine.imaging.preprocess import stored_model_image
 from engine.inference.checkpoint import load_reader
 from engine.inference.read import ReadContext
+from engine.jobs.retrain import Retraining
 from engine.phantoms import seeds
 from engine.phantoms.draw import DRAW
 from engine.phantoms.write import make_phantoms
@@ -145,6 +150,36 @@ def test_corrections_of_another_hospital_become_a_better_model(
         print(f"new {view} films of site B: {was:.3f} to {now:.3f} {unit}, {changes[view]:.0%} less")
     assert minutes <= AT_MOST_MINUTES
     assert all(change >= LESS_ERROR for change in changes.values()), changes
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_a_candidate_taught_shuffled_labels_is_held(data_dir: Path, tmp_path: Path):
+    """The gate sees it on films whose answers are known: those that the model reads well already."""
+    migrate.upgrade(settings().database_url)
+    rng = random.Random(3)
+
+    def any_age(truth: dict, number: int) -> dict:
+        return bone_age_answer(rng.randrange(12, 217))
+
+    correct_films(
+        settings().database_url, tmp_path, load_reader("phantom", None), 130, views=("hand",), answer_of=any_age
+    )
+    with session_scope(settings().database_url) as session:
+        run_id = retrain.start(session, ADMIN)
+    retraining = Retraining(settings().database_url, threading.Event())
+    for step in RetrainStep:
+        retraining.perform(run_id, step)
+    retraining.tidy(run_id)
+    with session_scope(settings().database_url) as session:
+        run = retrain.run(session, ADMIN, run_id)
+        assert run.state is RetrainState.HELD, run.message
+        print(run.message)
+        assert "Worse: bone age, reference phantoms: the error rose" in run.message
+        assert run.change_record is not None
+        assert registry.in_use(session, ADMIN) is None
+        with pytest.raises(Conflict):
+            retrain.sign(session, ADMIN, run_id, "all the same")
 
 
 def runs_started() -> int:

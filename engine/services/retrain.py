@@ -37,7 +37,7 @@ from engine.services.retrain_run import COMPARISON, LOG, METRICS, ON, run_folder
 from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR, settings
 
 NEEDED_GB = {True: 2.0, False: 30.0}  # free, by whether the base is a phantom model; see docs/retrain.md
-LOG_BYTES = 6000
+LOG_BYTES, LOG_LINES = 6000, 8
 SIGN_LOCK = "sign.lock"
 
 # What training is asked for: settled on phantoms of site B, see docs/train-a-model.md; the other for MedGemma.
@@ -299,7 +299,7 @@ def _log_tail(path: Path) -> str:
     with path.open("rb") as log:
         log.seek(max(0, path.stat().st_size - LOG_BYTES))
         text = log.read().decode(errors="replace")
-    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")[-40:]).strip()
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")[-LOG_LINES:]).strip()
 
 
 # ---------------------------------------------------------------- the signature

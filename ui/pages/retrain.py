@@ -207,7 +207,7 @@ def live(run_id: int) -> None:
         st.html('<div class="block-title"><span>Training</span></div>')
         retrain_charts.curve(run.curve)
         st.html('<div class="block-title"><span>Log</span></div>')
-        st.code(run.log_tail or "Nothing yet.", language=None, height=170)
+        st.code(run.log_tail or "Nothing yet.", language=None)
 
 
 def started(run: RunView) -> str:
