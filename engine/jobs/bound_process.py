@@ -24,6 +24,7 @@ NICE = 10  # a read that comes in meanwhile gets the processor
 POLL_S = 0.5
 END_WITHIN_S = 3.0  # from SIGTERM to SIGKILL
 TAIL_BYTES = 4000
+QUIET = {"PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning"}  # the libraries', not for an admin
 DONE_OF = re.compile(r'\{"done": (\d+), "of": (\d+)')
 BAR = re.compile(r"([a-z ]*)(?:: +)?\b(\d+)%\|")
 
@@ -56,7 +57,7 @@ def run(
             cwd=PROJECT_DIR,
             start_new_session=True,
             pass_fds=keep_open,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "TQDM_MININTERVAL": "1"},
+            env={**os.environ, **QUIET, "PYTHONUNBUFFERED": "1", "TQDM_MININTERVAL": "1"},
         )
     try:
         while (status := _status_after(process, POLL_S)) is None:

@@ -192,7 +192,8 @@ def live(run_id: int) -> None:
         st.html(f'<div class="block-title"><span>Run {run.run_id}</span><span>{started(run)}</span></div>')
         st.html(f'<ul class="history">{"".join(map(step_line, run.steps))}</ul>')
         current = next((one for one in run.steps if one.state == "running"), None)
-        st.progress(run.progress, text=f"{STEP[current.step]}: {run.progress:.0%}" if current else "Waits for a worker")
+        share = f": {run.progress:.0%}" if run.progress else ""
+        st.progress(run.progress, text=f"{STEP[current.step]}{share}" if current else "Waits for a worker")
         if not working:
             page_parts.notice(f"No worker is running, so nothing moves. Start it with: {page_parts.START_WORKER}")
         estimate = run.settings.get("estimate_minutes")
