@@ -213,8 +213,9 @@ def test_the_card_tells_girls_and_boys_apart_but_names_no_site(model, tmp_path):
         },
         "site": {"Sankt Elsewhere": {"n_read": 87, "macro_f1": figure(0.9, 0.8, 1.0)}},
     }
-    evaluation = evaluation_of(model, fracture={"n": 90, "n_read": 87, "macro_f1": figure(0.9), "groups": groups})
-    publish.main(config_for(model, tmp_path, evaluation=evaluation))
+    config = config_for(model, tmp_path)
+    evaluation_of(model, fracture={"n": 90, "n_read": 87, "macro_f1": figure(0.9), "groups": groups})
+    publish.main(config)
     card = (tmp_path / "plan" / "README.md").read_text()
     assert "| girls | 80 | 0.950 (0.900 to 0.980) |" in card
     assert "| boys | 7 | too few: 3 patients read" in card
