@@ -9,6 +9,7 @@ no read for are counted, and are in no other figure."""
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -35,6 +36,7 @@ from training.pedirad_loader import LabelledImage, load_split, load_usable
 EVALUATION, REPORT = "evaluation.json", "report.html"
 UNFINISHED = ".evaluation-"  # a run that was killed leaves a folder of this name
 NAMED_AT_ONCE = 10
+SPACE = 20e6  # a report of three tasks has a fifth of a megabyte
 
 
 class EvaluationRefused(PediScreenError):
@@ -114,6 +116,9 @@ def check_output_dir(output_dir: Path) -> None:
             pass
     except OSError as error:
         raise EvaluationRefused(f"--output_dir {output_dir} cannot be written to: {error.strerror}.") from error
+    free = shutil.disk_usage(place).free
+    if free < SPACE:
+        raise EvaluationRefused(f"{place} has {free / 1e6:.0f} MB left; the report needs up to {SPACE / 1e6:.0f} MB.")
 
 
 def chosen_images(config: EvaluationConfig) -> list[LabelledImage]:

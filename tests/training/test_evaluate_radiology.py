@@ -1,6 +1,7 @@
 """training.evaluate_radiology: from an annotated folder to figures and a report, and what it refuses at once."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +161,12 @@ def test_an_output_folder_that_cannot_be_made_is_refused_at_once(wrists, no_mode
     for output, said in ((tmp_path / "file", "is a file"), (tmp_path / "file" / "deeper", "cannot be written to")):
         with pytest.raises(EvaluationRefused, match=said):
             main(EvaluationConfig(wrists, output_dir=output))
+
+
+def test_a_disk_that_is_nearly_full_is_refused_at_once(wrists, no_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12 - 3_000_000, 3_000_000))
+    with pytest.raises(EvaluationRefused, match="has 3 MB left; the report needs up to 20 MB"):
+        main(EvaluationConfig(wrists, output_dir=tmp_path / "report"))
 
 
 def test_a_full_disk_leaves_the_earlier_evaluation(tmp_path, monkeypatch):
