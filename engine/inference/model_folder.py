@@ -97,6 +97,10 @@ def check(folder: Path) -> None:
                 f"The model folder {folder.name} holds {path.name}; only safetensors and JSON files are loaded, as "
                 "others could run a program."
             )
+        if path.name.endswith(CONFIG_FILE) and b'"auto_map"' in path.read_bytes():
+            raise ModelUnavailable(
+                f"{path.name} in the model folder {folder.name} names code to be run (auto_map), and none is."
+            )
     if not (folder / CONFIG_FILE).is_file():
         raise ModelUnavailable(f"The model folder {folder.name} holds no {CONFIG_FILE}.")
 

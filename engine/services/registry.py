@@ -124,8 +124,11 @@ def add_candidate(
     """Registers the model in `source` and moves that folder, by one rename, to where models are kept. Commits.
 
     Idempotent: called again for the same run or the same weights it finishes what was begun and changes nothing else.
-    Admins and services only. Raises ModelUnavailable for a folder that may not be loaded."""
+    Admins and services only. Raises ModelUnavailable for a folder that may not be loaded, Refused for one outside the
+    data folder."""
     require(actor, Role.SERVICE)
+    if not source.resolve().is_relative_to(models_folder().parent):
+        raise Refused("outside", f"{source} is not in the data folder: only what was made there is registered")
     if not source.exists() and retrain_run_id is not None:  # moved before the process was killed
         run = _run(session, retrain_run_id)
         if run.candidate_fk is not None:

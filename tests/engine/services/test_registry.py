@@ -184,7 +184,19 @@ def test_a_folder_with_a_program_in_it_is_not_registered(session: Session, data_
     (source / "weights.pkl").write_bytes(b"")
     with pytest.raises(ModelUnavailable, match=r"weights\.pkl"):
         registry.add_candidate(session, WORKER, source)
+    (source / "weights.pkl").unlink()
+    (source / "processor_config.json").write_text('{"auto_map": {"AutoProcessor": "evil.Processor"}}')
+    with pytest.raises(ModelUnavailable, match="names code to be run"):
+        registry.add_candidate(session, WORKER, source)
     assert lineage.models(session, ADMIN) == [] and source.is_dir()
+
+
+def test_a_folder_from_elsewhere_is_not_registered(session: Session, data_dir: Path, tmp_path: Path) -> None:
+    source = write_model_folder(tmp_path / "elsewhere", "foreign")
+    (data_dir / "link").symlink_to(source)
+    for path in (source, data_dir / "link", data_dir / ".." / "elsewhere"):
+        with pytest.raises(Refused, match="not in the data folder"):
+            registry.add_candidate(session, WORKER, path)
 
 
 def test_a_path_out_of_the_folder_of_models_is_refused(session: Session, add, change_record: Path) -> None:
