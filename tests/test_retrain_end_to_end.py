@@ -125,9 +125,11 @@ def test_corrections_of_another_hospital_become_a_better_model(
     ended = page.get_by_text(re.compile("failed:|held:|cancelled:"))
     expect(sign.or_(ended).first).to_be_visible(timeout=AT_MOST_MINUTES * 60_000)
     assert sign.is_visible(), message_of_the_run()
-    take(page, "retrain-verdict", full_page=True)
+    take(page, "retrain-verdict")
     page.get_by_label(re.compile("^Why is the change right")).fill("Fewer errors at site B, the others as before.")
     page.get_by_label(re.compile("^Why is the change right")).blur()
+    sign.scroll_into_view_if_needed()
+    take(page, "retrain-signature")
     sign.click()
     expect(page.get_by_text(re.compile(r"Run \d+, promoted"))).to_be_visible()
     minutes = (time.monotonic() - began) / 60
@@ -238,10 +240,10 @@ def mean_error(reader, view: View) -> float:
     return sum(errors) / len(errors)
 
 
-def take(page: Page, name: str, *, full_page: bool = False) -> None:
+def take(page: Page, name: str) -> None:
     folder = os.environ.get("PEDISCREEN_SCREENSHOTS")
     if not folder:
         return
     page.mouse.move(5, 895)
     page.wait_for_timeout(2500)  # charts come to rest
-    page.screenshot(path=Path(folder) / f"{name}.png", full_page=full_page)
+    page.screenshot(path=Path(folder) / f"{name}.png")

@@ -38,7 +38,7 @@ from engine.settings import settings  # noqa: E402
 
 ADMIN = demo_admin()
 CORRECTIONS = 130  # of hands alone: a fifth of them have to test
-TRAINING = {"epochs": 2, "augmented_views": 1, "save_every": 3}
+TRAINING = {"epochs": 1, "max_steps": 15, "augmented_views": 1, "save_every": 3}
 # kills by the step they fall into, in this order; the gate takes a moment only
 TARGETS = ["snapshot"] * 2 + ["train"] * 3 + ["merge"] * 2 + ["evaluate"] * 2 + ["gate"]
 LATEST_S = {"snapshot": 4.0, "train": 25.0, "merge": 8.0, "evaluate": 12.0, "gate": 1.0}

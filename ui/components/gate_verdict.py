@@ -13,7 +13,7 @@ from engine.services.retrain import RunView
 from ui import words
 from ui.components import retrain_charts
 
-CARDS = 4  # on one page of the gallery
+CARDS = 6  # on one page of the gallery
 
 
 def show(run: RunView) -> None:
@@ -23,14 +23,20 @@ def show(run: RunView) -> None:
     left, right = st.columns([1, 1], gap="large")
     with left:
         reasons(run)
-        asked = [one for one in run.decision.figures if one.rule in ("better", "not worse")]
-        retrain_charts.forest(asked)
+        retrain_charts.forest([one for one in run.decision.figures if _is_plotted(one)])
         st.html('<span class="quiet">Dot and line: difference of the candidate to the model in use, with its interval.'
                 " Left of zero it is better. Tick: the limit.</span>")  # fmt: skip
         with st.expander(f"All {len(run.decision.figures)} figures of both models"):
             st.html(table(run.decision.figures))
     with right:
         worse_cases(run)
+
+
+def _is_plotted(figure: Figure) -> bool:
+    """What decided it; of what is left unread only where that is too much."""
+    if figure.rule not in ("better", "not worse"):
+        return figure.passed is False
+    return figure.measure != "unread" or figure.passed is False
 
 
 def reasons(run: RunView) -> None:
@@ -89,16 +95,18 @@ def worse_cases(run: RunView) -> None:
 
 def card(run: RunView, case: WorseCase) -> None:
     picture = run.pictures / case.picture if case.picture else None
-    if picture is not None and picture.is_file():
-        with st.container(key=f"worse_{case.case_id}".replace(".", "_")):
-            st.image(picture, width=200)
     trained = " · trained on" if case.trained_on else ""
-    st.html(
-        f'<dl class="facts"><dt>{words.TASK[Task(case.task)]}</dt><dd class="quiet">{escape(case.group)}{trained}</dd>'
-        f"<dt>Truth</dt><dd>{escape(answer_words(case.truth))}</dd>"
-        f"<dt>In use</dt><dd>{escape(_answer(case.in_use_answer))}</dd>"
-        f"<dt>Candidate</dt><dd>{escape(_answer(case.candidate_answer))}</dd></dl>"
-    )
+    film, answers = st.columns([1, 1.2], gap="small")
+    with film:
+        if picture is not None and picture.is_file():
+            st.image(picture, width=140)
+    with answers:
+        st.html(
+            f'<dl class="facts"><dt>{words.TASK[Task(case.task)]}</dt><dd class="quiet">{escape(case.group)}{trained}'
+            f"</dd><dt>Truth</dt><dd>{escape(answer_words(case.truth))}</dd>"
+            f"<dt>In use</dt><dd>{escape(_answer(case.in_use_answer))}</dd>"
+            f"<dt>Candidate</dt><dd>{escape(_answer(case.candidate_answer))}</dd></dl>"
+        )
 
 
 def _answer(answer: dict | None) -> str:
