@@ -39,7 +39,11 @@ def pixels_gzip(session: Session, actor: Actor, image_id: int) -> bytes:
     Raises as `film`."""
     file_sha256 = _image(session, actor, image_id).file_sha256
     _decode_again_if_lost(file_sha256)
-    return film_store.pixels_gzip_path(films_folder(), file_sha256).read_bytes()
+    try:
+        return film_store.pixels_gzip_path(films_folder(), file_sha256).read_bytes()
+    except FileNotFoundError:
+        message = f"the decoded pixels of {file_sha256[:12]}... have been removed from the data folder"
+        raise NotFound(message) from None
 
 
 def pixel_sha256(session: Session, actor: Actor, image_id: int) -> str:

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from sqlalchemy.orm import Session
 
 import ui.components.viewer as viewer
+from db.models import RejectReason
 from engine.findings.answers import Task
 from engine.services import review
 from engine.services.accounts import demo_reader
@@ -54,6 +55,26 @@ def test_a_finding_is_stored_with_the_decision_and_seen_again(
     assert 0 < region["x0"] < region["x1"] <= image.cols
     page.goto(f"{server}/review?study={case.study_id}")
     expect(page.locator("svg .rectangle")).to_have_count(1)
+
+
+@pytest.mark.slow
+def test_a_case_whose_pixels_are_gone_can_be_rejected_from_the_keyboard(
+    server: str, page: Page, add_case: AddCase, session: Session, data_dir: Path
+) -> None:
+    case = add_case()
+    [pixels] = (data_dir / "films").rglob("pixels.gz")
+    pixels.unlink()
+    page.goto(f"{server}/review?study={case.study_id}")
+    expect(page.locator(".message")).to_contain_text("have been removed from the data folder")
+    expect(page.locator(f".st-key-confirm_{case.image_id} button")).to_be_visible()
+    page.keyboard.press("x")
+    expect(page.get_by_role("button", name="Not readable")).to_be_visible()
+    with page.expect_event("framenavigated"):  # to the worklist: nothing is left to review
+        page.wait_for_timeout(1000)  # the keys follow the buttons
+        page.keyboard.press("5")
+    session.rollback()
+    [image] = review.load_study(session, demo_reader(), case.study_id).images
+    assert image.decision.reject_reason is RejectReason.NOT_READABLE
 
 
 def test_earlier_films_are_of_the_same_child_and_task_the_latest_first(

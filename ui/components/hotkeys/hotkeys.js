@@ -6,12 +6,13 @@
  * does elsewhere; a click on a door's button goes into the field without asking the server.
  *
  * A * in a name stands for the image that the viewer shows. While none is drawn such a key does nothing, so that a key
- * pressed twice never decides a case that nobody has seen. */
+ * pressed twice never decides a case that nobody has seen; a film whose pixels are gone for good can be rejected. */
 
 const bindings = new WeakMap();
 
 function inContainer(name, what) {
-  const image = document.documentElement.dataset.filmReady;
+  const { filmReady, filmGone } = document.documentElement.dataset;
+  const image = filmReady || (name.startsWith("reject_") && filmGone); // what is gone can only be rejected
   if (name.includes("*") && !image) return null;
   return document.querySelector(`.st-key-${name.replace("*", image)} :is(${what})`);
 }

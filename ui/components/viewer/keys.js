@@ -157,6 +157,7 @@ export class KeyPanel {
   toggle(returnTo) {
     this.el.hidden = !this.el.hidden;
     this.asked = null;
+    for (const beneath of this.el.parentElement.children) beneath.inert = this.isOpen && beneath !== this.el;
     if (this.isOpen) {
       document.documentElement.dataset.keysTaken = ""; // the page's keys wait, see hotkeys.js
       this.returnTo = returnTo;
@@ -193,9 +194,9 @@ export class KeyPanel {
   }
 
   list(parent, title) {
-    const list = element("dl", "", parent);
-    element("h3", "", list, title);
-    return list;
+    const section = element("section", "", parent);
+    element("h3", "", section, title);
+    return element("dl", "", section);
   }
 
   fixedList(parent, title, keys) {

@@ -25,8 +25,9 @@ export class Pane {
     this.carrier = carrier || this.el;
     this.stage = element("div", "stage", this.el);
     this.stage.tabIndex = 0;
-    this.stage.setAttribute("role", "img");
+    this.stage.setAttribute("role", "group");
     this.canvas = element("canvas", "film", this.stage);
+    this.canvas.setAttribute("role", "img");
     this.context = this.canvas.getContext("2d", { alpha: false });
     this.svg = shape("svg", { class: "marks", "aria-hidden": "true" }, this.stage);
     this.labels = element("div", "labels", this.stage);
@@ -63,7 +64,8 @@ export class Pane {
   /** `data` as in __init__.py. The same film again keeps its window, place and measures. */
   show(data) {
     this.data = data;
-    this.stage.setAttribute("aria-label", data.label);
+    this.stage.setAttribute("aria-label", `Film: ${data.label}`);
+    this.canvas.setAttribute("aria-label", data.label);
     this.marker.textContent = data.marker || "";
     if (data.url === this.url) return Promise.resolve();
     this.url = data.url;
@@ -92,12 +94,12 @@ export class Pane {
   failed(error) {
     const wait = error.again ? RETRY_AFTER_S[Math.min(this.attempts, RETRY_AFTER_S.length - 1)] : null;
     this.attempts++;
+    if (wait) this.retry = setTimeout(() => this.load(), wait * 1000);
     this.setState("error", wait ? `${error.message} Trying again in ${wait} s.` : error.message);
     const button = element("button", "again", this.message, "Try again");
     button.type = "button";
     element("kbd", "", button, "R");
     button.onclick = () => this.load();
-    if (wait) this.retry = setTimeout(() => this.load(), wait * 1000);
   }
 
   open(bytes, data) {

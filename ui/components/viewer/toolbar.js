@@ -21,7 +21,9 @@ export class Toolbar {
     this.lastGap = element("span", "gap", this.el);
     this.windows = element("select", "windows", this.el);
     this.windows.setAttribute("aria-label", "Window");
-    this.windows.onchange = () => viewer.useWindow(Number(this.windows.value));
+    this.windows.onpointerdown = () => (this.byHand = true);
+    this.windows.onkeydown = () => (this.byHand = false);
+    this.windows.onchange = () => viewer.useWindow(Number(this.windows.value), this.byHand);
     this.windowText = element("output", "window", this.el);
     this.windowText.setAttribute("aria-live", "off");
     this.help = this.button("keys", null, () => viewer.toggleKeys());

@@ -2,7 +2,8 @@
  * build step: __init__.py joins the modules of this folder into one, since a component is a single source. The reasons
  * for a canvas of our own are there too.
  *
- * `data` is described in __init__.py. The page sees on <html data-film-ready> which image is in view. */
+ * `data` is described in __init__.py. The page sees on <html data-film-ready> which image is in view, and on
+ * <html data-film-gone> which one cannot be shown, for good: only a rejection is possible then. */
 
 import { fetchFilm } from "./films.js";
 import { ACTIONS, KeyMap, KeyPanel } from "./keys.js";
@@ -54,6 +55,7 @@ class Viewer {
     if (inView !== this) return;
     inView = null;
     delete document.documentElement.dataset.filmReady;
+    delete document.documentElement.dataset.filmGone;
   }
 
   /** `keep({image, regions, landmarks})` gives Python what the review stores. */
@@ -78,10 +80,12 @@ class Viewer {
   /** Told by a pane whenever it shows something else. */
   changed(pane) {
     if (pane === this.main) {
-      if (pane.state === "ready") {
+      const { dataset } = document.documentElement;
+      if (pane.state === "loading" || pane.retry) this.leaveView();
+      else {
         inView = this;
-        document.documentElement.dataset.filmReady = this.data.image;
-      } else this.leaveView();
+        dataset[pane.state === "ready" ? "filmReady" : "filmGone"] = this.data.image;
+      }
       if (!this.has(ACTIONS.find(({ id }) => id === this.tool))) this.chooseTool(pane.data.colour ? "pan" : "window");
     }
     if (this.bar && pane === this.active) this.bar.reflect(pane, this.tool, this.loupe, Boolean(this.other));
@@ -191,9 +195,9 @@ class Viewer {
     this.active.draw();
   }
 
-  useWindow(index) {
+  useWindow(index, byHand) {
     this.active.useWindow(index);
-    this.active.stage.focus({ preventScroll: true }); // a list that keeps the focus would swallow the keys
+    if (byHand) this.active.stage.focus({ preventScroll: true }); // a list that keeps the focus would swallow the keys
   }
 
   toggleKeys() {
