@@ -273,8 +273,9 @@ export class Pane {
   }
 
   paint() {
-    const { width } = this.size;
-    if (!this.view) {
+    const { width, height } = this.size;
+    const isMoved = !this.view;
+    if (isMoved) {
       this.resampleView();
       this.out.fill(0xff000000);
       this.drawMarks();
@@ -283,7 +284,8 @@ export class Pane {
     const [top, bottom] = covered(this.down);
     const map = this.mapper();
     for (let y = top; y < bottom; y++) map(this.view, this.out, y * width + left, y * width + right);
-    this.context.putImageData(this.picture, 0, 0);
+    if (isMoved) this.context.putImageData(this.picture, 0, 0, 0, 0, width, height);
+    else this.context.putImageData(this.picture, 0, 0, left, top, right - left, bottom - top);
     this.drawLoupe();
     this.describe();
   }

@@ -64,19 +64,27 @@ export class Toolbar {
     this.windows.title = `Windows of the file, then those computed from this film (${keyOf.nextWindow || "no key"})`;
   }
 
-  /** What the film in hand has, and what is chosen. */
+  /** What the film in hand has, and what is chosen. Runs with every frame of a drag: untouched where nothing changed. */
   reflect(pane, tool, loupe, isBeside) {
+    const isGrey = pane.state === "ready" && !pane.data.colour;
+    const pressed = { loupe, invert: pane.inverted, redFree: pane.redFree, beside: isBeside, mirror: pane.geometry?.mirrored };
+    const hidden = ACTIONS.map((action) => !this.viewer.has(action));
+    const reflected = JSON.stringify([pane.url, pane.state, pane.windowIndex, tool, pressed, hidden]);
+    if (reflected !== this.reflected) {
+      this.reflected = reflected;
+      this.show(pane, tool, pressed, isGrey);
+    }
+    if (isGrey) this.windowText.textContent = pane.windowWords();
+  }
+
+  show(pane, tool, pressed, isGrey) {
     for (const action of ACTIONS.filter((one) => one.icon)) {
       this.buttons[action.id].hidden = !this.viewer.has(action);
       if (action.tool) this.buttons[action.id].setAttribute("aria-pressed", String(action.id === tool));
     }
-    const pressed = { loupe, invert: pane.inverted, redFree: pane.redFree, beside: isBeside, mirror: pane.geometry?.mirrored };
     for (const [id, is] of Object.entries(pressed)) this.buttons[id].setAttribute("aria-pressed", String(Boolean(is)));
-    const isGrey = pane.state === "ready" && !pane.data.colour;
     this.windows.hidden = this.windowText.hidden = this.lastGap.hidden = !isGrey;
-    if (!isGrey) return;
-    this.offer(pane);
-    this.windowText.textContent = pane.windowWords();
+    if (isGrey) this.offer(pane);
   }
 
   offer(pane) {
