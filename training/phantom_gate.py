@@ -4,17 +4,22 @@
 
 For each view: mean and covariance (Ledoit-Wolf) of the pooled image tokens of training phantoms, and as threshold the
 quantile of validation phantoms' distances that leaves `abstain_share` of them unread. Features come from the 4-bit
-model, as a read's do."""
+model, as a read's do.
+
+An adapter that trains the vision tower moves the features; `refitted` then fits the gate anew to the few hundred images
+the adapter was trained on (training.radiology_merge, --gate_images)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.covariance import LedoitWolf
+from sklearn.model_selection import KFold
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
@@ -28,6 +33,7 @@ from engine.phantoms import seeds
 from engine.phantoms.draw import DRAW
 
 CHUNK = 16
+FEWEST = 50  # images of a view for `refitted`
 NOT_YET_SEEN = 500_000_000  # training seeds far from those a run reaches: features of images the weights do not know
 
 
@@ -52,13 +58,36 @@ def main(config: PhantomGateConfig) -> None:
 
 def neighbourhood(training: np.ndarray, validation: np.ndarray, abstain_share: float) -> Neighbourhood:
     """`training`, `validation`: (n, features)."""
+    place = _around(training)
+    distances = place.distance(torch.from_numpy(validation)).numpy()
+    return replace(place, threshold=float(np.quantile(distances, 1 - abstain_share)))
+
+
+def refitted(features: Mapping[View, np.ndarray]) -> FeatureGate:
+    """A gate for each view from `features`, (n, features), of few images: the threshold is the largest distance of one
+    of them from the others, a tenth at a time left out of mean and covariance.
+
+    Raises ValueError for fewer than FEWEST images of a view."""
+    views = {}
+    for view, found in features.items():
+        if len(found) < FEWEST:
+            raise ValueError(f"{len(found)} {view} images are too few to fit a gate to; {FEWEST} are needed")
+        folds = KFold(10, shuffle=True, random_state=0).split(found)
+        farthest = max(
+            float(_around(found[others]).distance(torch.from_numpy(found[held_out])).max())
+            for others, held_out in folds
+        )
+        views[view] = replace(_around(found), threshold=farthest)
+    return FeatureGate(views)
+
+
+def _around(training: np.ndarray) -> Neighbourhood:
+    """Without a threshold yet."""
     covariance = LedoitWolf().fit(training.astype(np.float64))
     whitening = np.linalg.cholesky(covariance.precision_).T  # upper triangular; whitening' whitening = precision
-    place = Neighbourhood(
+    return Neighbourhood(
         torch.from_numpy(covariance.location_).float(), torch.from_numpy(whitening).float(), threshold=1.0
     )
-    distances = place.distance(torch.from_numpy(validation)).numpy()
-    return Neighbourhood(place.mean, place.whitening, float(np.quantile(distances, 1 - abstain_share)))
 
 
 def features(reader: Reader, view: View, first_seed: int, count: int) -> np.ndarray:

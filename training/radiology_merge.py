@@ -3,9 +3,10 @@
     python -m training.radiology_merge --adapter_path R/lora --output_path D
 
 Writes D: config.json, model.safetensors and int8.safetensors (engine.inference.four_bit), the processor, reading.json,
-the base's gate, and parity.json: how far base + adapter, the merged weights in bf16 and the folder itself read alike on
-held-out images. `--keep_bf16` adds D/bf16, which `training.export_gguf` reads; `--gguf` runs it. Nothing is left at D
-unless everything went well: it is built beside D and renamed."""
+a gate, and parity.json: how far base + adapter, the merged weights in bf16 and the folder itself read alike on held-out
+images. The gate is the base's, or fitted anew where the adapter moves the image features (--gate_images). `--keep_bf16`
+adds D/bf16, which `training.export_gguf` reads; `--gguf` runs it. Nothing is left at D unless everything went well: it
+is built beside D and renamed."""
 
 from __future__ import annotations
 
@@ -16,10 +17,13 @@ import shutil
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
 from huggingface_hub import hf_hub_download
@@ -28,15 +32,21 @@ from peft.tuners.lora import LoraLayer
 from transformers import AutoProcessor, HfArgumentParser
 
 from engine.errors import PediScreenError
+from engine.findings.answers import View
+from engine.imaging.display import display_pixels
+from engine.imaging.load import load_film
+from engine.imaging.preprocess import model_image
 from engine.inference import four_bit
 from engine.inference.checkpoint import ReadingCard, load_reader
-from engine.inference.gate import FeatureGate
-from engine.inference.reader import Reader
+from engine.inference.gate import FeatureGate, pooled
+from engine.inference.reader import VIEW_OF_TASK, Reader
 from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR
-from training import parity
+from training import parity, phantom_gate
 from training.adapter import Adapter, public_name
+from training.pedirad_loader import load_split
 
 DISK_MARGIN_BYTES = 200_000_000
+IMAGES_AT_ONCE = 16
 MERGED_BOUND = 0.98  # merging rounds once to bf16
 
 
@@ -62,6 +72,11 @@ class MergeConfig:
     min_agreement: float = field(
         default=0.9, metadata={"help": "share of labels that the 4-bit folder and the merged bf16 model must agree on"}
     )
+    gate_images: Path | None = field(
+        default=None,
+        metadata={"help": "the folder the adapter was trained on; needed where the base has a gate and the adapter "
+                  "trains the vision tower: the gate is fitted anew to its train and val images"},
+    )  # fmt: skip
     keep_bf16: bool = field(default=False, metadata={"help": "also keep the merged bf16 weights, in output_path/bf16"})
     gguf: bool = field(default=False, metadata={"help": "also write output_path/gguf for llama.cpp (extra: gguf)"})
 
@@ -79,6 +94,7 @@ def main(config: MergeConfig) -> dict:
         from training import export_gguf
 
         export_gguf.check_tools()
+    gate_images = images_of_views(config.gate_images) if loses_its_gate(adapter, base) else None
     data = parity.held_out(config.data_dir, config.split, config.images_per_task)
     if not data:
         raise MergeRefused(f"There is no image in the {config.split} split of {config.data_dir}.")
@@ -112,6 +128,8 @@ def main(config: MergeConfig) -> dict:
         reader = load_reader(str(folder), None, gated=False)
         load_seconds = time.perf_counter() - start
         four_bits = parity.read_all(reader, data)
+        if gate_images is not None:
+            fit_gate(reader, gate_images).save(folder)
         certificate = {
             "base_model": public_name(base),
             "images": "phantoms" if config.data_dir is None else f"{config.split} split",
@@ -124,7 +142,7 @@ def main(config: MergeConfig) -> dict:
             "bytes": bytes_of(folder),
             "load_seconds": round(load_seconds, 2),
             "peak_memory_bytes_of_this_run": peak_memory_bytes(),
-            "gate": "the base's" if FeatureGate.is_in(folder) else None,
+            "gate": gate_words(folder, gate_images),
         }
         check_agreement(certificate)
         write_json(folder / "parity.json", certificate)
@@ -138,6 +156,54 @@ def main(config: MergeConfig) -> dict:
             config.output_path.rmdir()
         os.rename(folder, config.output_path)
     return certificate
+
+
+def loses_its_gate(adapter: Adapter, base: str) -> bool:
+    return adapter.changes_image_features and FeatureGate.is_in(folder_of(base))
+
+
+def folder_of(base: str) -> Path:
+    return PHANTOM_MODEL_DIR if base == PHANTOM_MODEL else Path(base)
+
+
+def images_of_views(data_dir: Path | None) -> dict[View, list[Path]]:
+    """The train and val images of `data_dir`. Raises MergeRefused where a view has too few to fit a gate to."""
+    if data_dir is None:
+        raise MergeRefused(
+            "The adapter trains the vision tower, so the base's gate no longer holds; pass --gate_images with the "
+            "folder it was trained on."
+        )
+    found = {
+        view: [item.path for split in ("train", "val") for item in load_split(data_dir, split, (task,))]
+        for task, view in VIEW_OF_TASK.items()
+    }
+    for view, paths in found.items():
+        if len(paths) < phantom_gate.FEWEST:
+            raise MergeRefused(
+                f"{data_dir} has {len(paths)} {view} images; {phantom_gate.FEWEST} are needed to fit the gate to."
+            )
+    return found
+
+
+@torch.inference_mode()
+def fit_gate(reader: Reader, images: dict[View, list[Path]]) -> FeatureGate:
+    features = {}
+    for view, paths in images.items():
+        parts = []
+        with ThreadPoolExecutor(2) as pool:
+            shown = pool.map(lambda path: model_image(display_pixels(load_film(path))), paths)
+            while batch := list(islice(shown, IMAGES_AT_ONCE)):
+                parts.append(pooled(reader.image_tokens(batch)).numpy())
+        features[view] = np.concatenate(parts)
+    return phantom_gate.refitted(features)
+
+
+def gate_words(folder: Path, gate_images: dict[View, list[Path]] | None) -> str | None:
+    if not FeatureGate.is_in(folder):
+        return None
+    if gate_images is None:
+        return "the base's"
+    return "fitted anew to " + ", ".join(f"{len(paths)} {view}" for view, paths in gate_images.items()) + " images"
 
 
 def merge(adapted):
@@ -178,7 +244,7 @@ def write_beside_weights(folder: Path, base: str, reader: Reader, name: str, *, 
     save_processor(reader.processor, folder)
     card = ReadingCard(name=name, is_phantom=reader.is_phantom, knows_triage=reader.knows_triage)
     write_json(folder / "reading.json", asdict(card))
-    source = PHANTOM_MODEL_DIR if base == PHANTOM_MODEL else Path(base)
+    source = folder_of(base)
     if source.is_dir():
         tokenizer = source / "tokenizer.model"
     else:

@@ -12,9 +12,13 @@ from safetensors.torch import load_file, save_file
 
 from engine.errors import ModelUnavailable, PediScreenError
 from engine.findings.answers import Task
+from engine.imaging.display import display_pixels
+from engine.imaging.preprocess import model_image
 from engine.inference.checkpoint import load_reader
 from engine.inference.read import ReadContext
 from engine.phantoms.hand import hand
+from engine.phantoms.other import other
+from engine.phantoms.write import make_phantoms
 from engine.settings import PHANTOM_MODEL_DIR, PROJECT_DIR
 from tests.engine.inference.pictures import picture
 from tests.training.lora import write_adapter
@@ -188,6 +192,36 @@ def test_copied_embeddings_and_other_kinds_of_adapter_are_refused(tmp_path, adap
     pickled = altered(adapter, tmp_path / "c")
     (pickled / "adapter_model.safetensors").rename(pickled / "adapter_model.bin")
     refusal(MergeConfig(pickled, tmp_path / "out"), BadAdapter, "holds no adapter_model.safetensors")
+
+
+def test_an_adapter_of_the_vision_tower_needs_the_images_to_fit_the_gate_to(tmp_path):
+    tower = write_adapter(tmp_path / "run" / "lora", size=0.01, targets=r".*vision_tower.*\.fc1")
+    with pytest.raises(MergeRefused, match="pass --gate_images with the folder it was trained on"):
+        radiology_merge.main(MergeConfig(tower, tmp_path / "prod", **LIKE_A_PARENT))
+    few = tmp_path / "few"
+    make_phantoms(few, "hand", 10, 3, format="pedirad-custom")
+    with pytest.raises(MergeRefused, match="has . hand images; 50 are needed"):
+        radiology_merge.main(MergeConfig(tower, tmp_path / "prod", gate_images=few, **LIKE_A_PARENT))
+    assert not (tmp_path / "prod").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_gate_of_a_trained_tower_is_fitted_anew_and_reads_what_it_should(tmp_path):
+    tower = write_adapter(tmp_path / "run" / "lora", size=0.01, targets=r".*vision_tower.*\.fc1")
+    for view in ("hand", "wrist", "fundus"):
+        make_phantoms(tmp_path / "films", view, 80, 3, format="pedirad-custom")
+    said = radiology_merge.main(
+        MergeConfig(tower, tmp_path / "prod", gate_images=tmp_path / "films", images_per_task=1, min_agreement=0.0)
+    )
+    assert said["gate"].startswith("fitted anew to ")
+    reader = load_reader(str(tmp_path / "prod"), None)
+    fresh = [hand(7_000_000 + i) for i in range(40)]
+    images = [model_image(display_pixels(phantom.film())) for phantom in fresh]
+    reads = reader.read(images, Task.BONE_AGE, [ReadContext(phantom.sex) for phantom in fresh])
+    assert sum(read.abstained for read in reads) <= 4
+    strange = reader.read([model_image(other(seed)) for seed in range(4)], Task.BONE_AGE, [ReadContext("F")] * 4)
+    assert all(read.abstained for read in strange)
 
 
 def test_a_base_in_four_bits_is_refused(tmp_path, adapter, merged):
