@@ -238,9 +238,11 @@ def main(folder: Path) -> None:
             report("canvas against pediscreen render", grey_levels(page, name, folder))
             report("window and level by drag", window_level(page))
             report("from a decision to the next film", decisions(page))
+            page.close()
             fine = browser.new_page(viewport={"width": 1440, "height": 900}, device_scale_factor=2)
             fine.goto(f"{address}/review?study={first}")
             visible(fine)
+            time.sleep(LOOKS_FOR_S)
             report("window and level by drag, two device pixels per CSS pixel", window_level(fine))
             browser.close()
     finally:

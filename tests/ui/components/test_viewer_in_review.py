@@ -112,6 +112,10 @@ def test_earlier_films_are_of_the_same_child_and_task_the_latest_first(
             {"landmarks": {"disc": [7.5, 3], "fovea": [2, 3.1]}},
             {"landmarks": {"disc": [7.5, 3.0], "fovea": [2.0, 3.1]}},
         ),
+        (
+            {"landmarks": {"disc": [7, 3], "fovea": [2, 3], "ora": [14, 3]}},
+            {"landmarks": {"disc": [7.0, 3.0], "fovea": [2.0, 3.0], "ora": [14.0, 3.0]}},
+        ),
         ({"landmarks": {"disc": [7, 3], "fovea": [7, 3]}}, {}),
         ({"landmarks": {"disc": [float("nan"), 3], "fovea": [7, 3]}}, {}),
     ],

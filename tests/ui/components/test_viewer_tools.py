@@ -210,6 +210,17 @@ def test_zones_come_from_disc_and_fovea_and_say_what_is_estimated(show: Show) ->
     two = float(page.locator("svg .zones circle:not(.halo):not(.handle)").nth(1).get_attribute("r"))
     assert two == pytest.approx(150 * zoom, rel=0.03)
     assert "set by hand" in label(page)
+    kept = page.evaluate("() => window.kept.at(-1).landmarks")
+    assert math.dist(kept["disc"], kept["ora"]) == pytest.approx(150, rel=0.03)
+    data = data_of(Film(FUNDUS, "png"), url="/pixels?2", image=2, fundus=True, side="R", kept={"landmarks": kept})
+    page.evaluate("data => window.mount(data)", data)
+    ready(page)
+    assert "set by hand" in label(page)
+    page.locator("svg .zones").wait_for(state="attached")
+    click(page, tuple(kept["fovea"]))  # takes hold of it, and so marks it
+    page.get_by_role("button", name="Remove: Zone II").click()
+    expect(page.locator(".label")).to_have_count(0)
+    assert page.evaluate("() => window.kept.at(-1).landmarks") is None
 
 
 def test_a_fovea_on_the_wrong_side_is_a_contradiction(show: Show) -> None:

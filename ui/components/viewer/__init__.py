@@ -118,8 +118,9 @@ def _voi(voi: Voi) -> dict[str, Any]:
 def marks_of(image: ImageView) -> dict[str, Any]:
     """What the reader marked on `image`, for the `details` of a decision; what was stored before until they mark anew.
 
-    {"regions": [{"x0", "y0", "x1", "y1"}], "landmarks": {"disc": [x, y], "fovea": [x, y]}} in film pixels, x1 and y1
-    outside the region; a key is left out where nothing is marked."""
+    {"regions": [{"x0", "y0", "x1", "y1"}], "landmarks": {"disc": [x, y], "fovea": [x, y], "ora": [x, y]}} in film
+    pixels, x1 and y1 outside the region; "ora" is where the reader saw the nasal ora serrata, perhaps beyond the
+    photograph. What is not marked is left out."""
     value = (st.session_state.get(KEY) or {}).get("kept")
     if not isinstance(value, dict) or value.get("image") != image.image_id:
         value = image.decision.details if image.decision else {}
@@ -143,7 +144,8 @@ def checked_marks(value: dict[str, Any], rows: int, cols: int) -> dict[str, Any]
     if isinstance(landmarks, dict):
         disc, fovea = (_point(landmarks.get(name), rows, cols) for name in ("disc", "fovea"))
         if disc and fovea and disc != fovea:
-            marks["landmarks"] = {"disc": disc, "fovea": fovea}
+            ora = _point(landmarks.get("ora"), rows, cols, beyond=2)
+            marks["landmarks"] = {"disc": disc, "fovea": fovea} | ({"ora": ora} if ora else {})
     return marks
 
 
@@ -159,8 +161,10 @@ def _region(value: Any, rows: int, cols: int) -> dict[str, int] | None:
     return {"x0": x0, "y0": y0, "x1": x1, "y1": y1}
 
 
-def _point(value: Any, rows: int, cols: int) -> list[float] | None:
+def _point(value: Any, rows: int, cols: int, beyond: float = 0) -> list[float] | None:
+    """A point on the film, or as far outside as `beyond` times its size."""
     if not (isinstance(value, list) and len(value) == 2 and all(type(part) in (int, float) for part in value)):
         return None
     x, y = value
-    return [float(x), float(y)] if 0 <= x <= cols and 0 <= y <= rows else None
+    inside = -beyond * cols <= x <= (1 + beyond) * cols and -beyond * rows <= y <= (1 + beyond) * rows
+    return [float(x), float(y)] if inside else None

@@ -112,7 +112,7 @@ function label(pane, measure, at, selected) {
   remove.type = "button";
   remove.tabIndex = -1; // from the keyboard it is Delete
   remove.title = "Remove (Delete)";
-  remove.setAttribute("aria-label", `Remove this ${measure.kind}`);
+  remove.setAttribute("aria-label", `Remove: ${measureWords(measure, pane.data)}`);
   remove.onclick = () => pane.remove(measure);
   const low = at.reduce((best, point) => (point.y > best.y ? point : best));
   const { width, height } = pane.screenSize();

@@ -115,15 +115,20 @@ export function measureWords(measure, film, pixels) {
 
 /* ---------------------------------------------------------------- to and from Python */
 
-/** What Python keeps with the review: rectangles in whole film pixels, and the two landmarks of a fundus. */
+/** What Python keeps with the review: rectangles in whole film pixels, and the landmarks of a fundus. */
 export function toKeep(measures, film) {
   const round = ({ x, y }) => [Math.round(x * 10) / 10, Math.round(y * 10) / 10];
   const zones = measures.find(({ kind }) => kind === "zones");
   return {
     image: film.image,
     regions: measures.filter(({ kind }) => kind === "rectangle").map(({ points }) => boxOf(points, film)),
-    landmarks: zones ? { disc: round(zones.points[0]), fovea: round(zones.points[1]) } : null,
+    landmarks: zones ? landmarksOf(zones, round) : null,
   };
+}
+
+function landmarksOf({ points: [disc, fovea], edge }, round) {
+  const landmarks = { disc: round(disc), fovea: round(fovea) };
+  return edge ? { ...landmarks, ora: round(edge) } : landmarks;
 }
 
 export function fromKept({ regions, landmarks }) {
@@ -132,7 +137,10 @@ export function fromKept({ regions, landmarks }) {
     kind: "rectangle",
     points: [{ x: x0, y: y0 }, { x: x1, y: y1 }],
   }));
-  if (landmarks) measures.push({ kind: "zones", points: [point(landmarks.disc), point(landmarks.fovea)] });
+  if (landmarks) {
+    const { disc, fovea, ora } = landmarks;
+    measures.push({ kind: "zones", points: [point(disc), point(fovea)], edge: ora && point(ora) });
+  }
   return measures;
 }
 
