@@ -242,7 +242,7 @@ def main(folder: Path) -> None:
             fine = browser.new_page(viewport={"width": 1440, "height": 900}, device_scale_factor=2)
             fine.goto(f"{address}/review?study={first}")
             visible(fine)
-            time.sleep(LOOKS_FOR_S)
+            time.sleep(3 * LOOKS_FOR_S)  # until the charts and the film fetched ahead are done
             report("window and level by drag, two device pixels per CSS pixel", window_level(fine))
             browser.close()
     finally:
