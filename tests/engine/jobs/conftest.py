@@ -89,7 +89,13 @@ def start_worker(database_url, data_dir, tmp_path):
     started = []
 
     def start(name: str = "w1", *, silent_after_s: float = 60, **fake: str) -> subprocess.Popen:
-        environment = {**os.environ, "FAKE_LOG": str(tmp_path / "reads.log"), "PYTHONPATH": str(PROJECT_DIR), **fake}
+        environment = {
+            **os.environ,
+            "FAKE_LOG": str(tmp_path / "reads.log"),
+            "PEDISCREEN_DATABASE_URL": database_url,
+            "PYTHONPATH": str(PROJECT_DIR),
+            **fake,
+        }
         script = Path(__file__).with_name("fake_worker.py")
         with (tmp_path / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
