@@ -37,9 +37,10 @@ def labels(tasks: Sequence[TaskCounts]) -> None:
         horizontal_spacing=0.09,
     )
     for column, one in enumerate(tasks, start=1):
-        names = [LABELS.get(label, label) for label in one.by_label]
+        ordered = sorted(one.by_label, key=_in_order)
+        numbers = [one.by_label[label] for label in ordered]
         figure.add_bar(
-            x=names, y=list(one.by_label.values()), row=1, col=column, text=list(one.by_label.values()),
+            x=[LABELS.get(label, label) for label in ordered], y=numbers, row=1, col=column, text=numbers,
             textposition="outside", cliponaxis=False, marker={"color": ACCENT, "line_width": 0},
             hovertemplate="%{x}: %{y}<extra></extra>",
         )  # fmt: skip
@@ -79,8 +80,9 @@ def forest(figures: Sequence[Figure]) -> None:
     if not units:
         return
     heights = [sum(figure.unit == unit for figure in figures) for unit in units]
+    height = 60 + 21 * len(figures) + 50 * (len(units) - 1)
     plot = make_subplots(
-        rows=len(units), cols=1, row_heights=heights, vertical_spacing=0.16 if len(units) > 1 else 0.0,
+        rows=len(units), cols=1, row_heights=heights, vertical_spacing=50 / (height - 48),
         subplot_titles=[{"months": "Change in months", "share": "Change in percentage points"}[unit] for unit in units],
     )  # fmt: skip
     for row, unit in enumerate(units, start=1):
@@ -108,7 +110,7 @@ def forest(figures: Sequence[Figure]) -> None:
         plot.add_vline(0, row=row, col=1, line={"color": "#5b6673", "width": 1})
     plot.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12})
     plot.update_xaxes(gridcolor="#171c22", zeroline=False)
-    _show(plot, 84 + 21 * len(figures), top=24, key="retrain_forest", alt="Differences with intervals and limits")
+    _show(plot, height, top=24, key="retrain_forest", alt="Differences with intervals and limits")
 
 
 def _show(figure: go.Figure, height: int, *, top: int, key: str, alt: str) -> None:
