@@ -207,4 +207,9 @@ def choose_run(run_id: int | None) -> None:
         st.query_params.pop("run", None)
     else:
         st.query_params["run"] = str(run_id)
-    st.session_state.pop("worse_page", None)
+    st.session_state.pop(worse_page_key(), None)
+
+
+def worse_page_key() -> str:
+    """Which of the cases that got worse are shown."""
+    return "worse_page"

@@ -19,7 +19,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -147,9 +147,10 @@ class Retraining:
 
     def sweep(self) -> None:
         """Tidies after runs that ended while no worker was there."""
-        for folder in run_folder(0).parent.glob("*"):
-            if folder.name.isdecimal() and {path.name for path in folder.iterdir()} - KEPT - LOCKS:
-                self.tidy(int(folder.name))
+        with suppress(Stopping):
+            for folder in run_folder(0).parent.glob("*"):
+                if folder.name.isdecimal() and {path.name for path in folder.iterdir()} - KEPT - LOCKS:
+                    self.tidy(int(folder.name))
 
     # ------------------------------------------------------------ the steps
 

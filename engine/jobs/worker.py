@@ -95,10 +95,12 @@ class Worker:
 
     def _work(self) -> None:
         dispatcher, retrains = read_pending.Dispatcher(self.database_url), retrain.Dispatcher(self.database_url)
-        self.retraining.sweep()
-        watched_at = time.monotonic()
+        watched_at, has_swept = time.monotonic(), False
         while not self.stopping.wait(TICK_S):
             try:
+                if not has_swept:
+                    self.retraining.sweep()
+                    has_swept = True
                 self._follow_model()
                 dispatcher.dispatch()
                 retrains.dispatch()

@@ -10,7 +10,7 @@ from engine.findings.answers import Task
 from engine.findings.summary import answer_words
 from engine.promotion_gate import Figure, WorseCase
 from engine.services.retrain import RunView
-from ui import words
+from ui import state, words
 from ui.components import retrain_charts
 
 CARDS = 6  # on one page of the gallery
@@ -83,14 +83,14 @@ def worse_cases(run: RunView) -> None:
         st.html('<div class="quiet">None of the compared cases is read worse than before.</div>')
         return
     pages = -(-len(cases) // CARDS)
-    page = st.session_state.get("worse_page", 1) if pages > 1 else 1
+    page = st.session_state.get(state.worse_page_key(), 1) if pages > 1 else 1
     shown = cases[(min(page, pages) - 1) * CARDS :][:CARDS]
     for start in range(0, len(shown), 2):
         for column, case in zip(st.columns(2, gap="small"), shown[start : start + 2], strict=False):
             with column:
                 card(run, case)
     if pages > 1:
-        st.pagination(pages, key="worse_page", width=340)
+        st.pagination(pages, key=state.worse_page_key(), width=340)
 
 
 def card(run: RunView, case: WorseCase) -> None:
