@@ -1,8 +1,8 @@
 """Training steps that need no model, for tests of what runs them: `python -m tests.fake_training` with the flags of
 training.train_radiology, training.radiology_merge or training.compare_models.
 
-FAKE_FAIL names the step that fails, FAKE_STEP_S is what each of the ten training steps takes, FAKE_VERDICT how good the
-candidate is: "better", or "worse"."""
+FAKE_FAIL names the step that fails (with FAKE_SENTENCE), FAKE_STEP_S is what each of the ten training steps takes,
+FAKE_VERDICT how good the candidate is: "better", or "worse"."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def main(arguments: list[str]) -> int:
     flags = {name.removeprefix("--"): value for name, value in zip(arguments[::2], arguments[1::2], strict=True)}
     step = "merge" if "adapter_path" in flags else "evaluate" if "candidate" in flags else "train"
     if os.environ.get("FAKE_FAIL") == step:
-        print(f"fake_training: The {step} found something wrong.", file=sys.stderr)
+        sentence = os.environ.get("FAKE_SENTENCE", f"The {step} found something wrong.")
+        print(f"fake_training: {sentence}", file=sys.stderr)
         return 1
     {"train": train, "merge": merge, "evaluate": evaluate}[step](flags)
     return 0

@@ -31,6 +31,7 @@ from engine.code_version import code_version
 from engine.errors import PediScreenError
 from engine.inference import model_folder
 from engine.jobs import bound_process, queue
+from engine.jobs.bound_process import StepFailed
 from engine.promotion_gate import Decision, decide
 from engine.services import change_record, registry, retrain, retrain_run, training_set
 from engine.services.accounts import service_actor
@@ -48,6 +49,11 @@ MODULES = {
 KEPT = {LOG, METRICS, "training.json", COMPARISON, change_record.FILE_NAME, change_record.PDF_NAME}
 LOCKS = {"lock", retrain.SIGN_LOCK}
 TRAIN_SHARES = {"image tokens": (0.0, 0.3), "training": (0.3, 1.0)}  # of the step, by what its bar is called
+UNCHANGED = "Merged equals base"  # what radiology_merge says of an adapter that training left as it began
+NO_GAIN = (
+    "No gain: at no moment of the training did the new model do better on the validation films than the one it began "
+    "with, so there is nothing to put in use."
+)
 NOT_AGAIN_WITHIN_S = 10.0
 LOOK_S = 0.5
 
@@ -56,6 +62,10 @@ ACTOR = service_actor("worker")
 
 class Cancelled(PediScreenError):
     """The run is over: an admin has ended it."""
+
+
+class NoGain(PediScreenError):
+    """Training has found nothing better than what it began with."""
 
 
 class Stopping(BaseException):
@@ -189,7 +199,10 @@ class Retraining:
         arguments += ["--name", f"{Path(base).name} run {order.run_id}"]
         if base != PHANTOM_MODEL:
             arguments += ["--data_dir", folder / "dataset", "--split", "val"]
-        self._run(RetrainStep.MERGE, order, arguments, lock)
+        try:
+            self._run(RetrainStep.MERGE, order, arguments, lock)
+        except StepFailed as failed:
+            raise NoGain(NO_GAIN) if str(failed).startswith(UNCHANGED) else failed from None
 
     def _evaluate(self, order: Order, folder: Path, lock: IO) -> None:
         comparison = folder / COMPARISON

@@ -119,6 +119,14 @@ def test_a_step_that_fails_ends_the_run_with_its_sentence_and_leaves_nothing(
     assert lineage.models(session, ADMIN) == []
 
 
+def test_a_training_without_gain_is_said_to_be_so(session, work, monkeypatch):
+    monkeypatch.setenv("FAKE_FAIL", "merge")
+    monkeypatch.setenv("FAKE_SENTENCE", "Merged equals base in all 56 adapted layers: the adapter is untrained.")
+    run_id = retrain.start(session, ADMIN)
+    work(run_id)
+    assert view(session, run_id).message.startswith("No gain: at no moment of the training")
+
+
 def test_a_step_that_crashes_is_said_to_have_stopped(session, work, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
