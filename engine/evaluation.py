@@ -64,7 +64,7 @@ def evaluate_phantoms(
         def cases(task: Task) -> Iterator[Case]:
             for start in range(0, count, BATCH):  # by the batch: drawn ahead of the reads they would fill the memory
                 seeds_ = range(first_seed + start, first_seed + min(start + BATCH, count))
-                yield from pool.map(_phantom_case, [(VIEW_OF_TASK[task].value, seed, site) for seed in seeds_])
+                yield from pool.map(phantom_case, [(VIEW_OF_TASK[task].value, seed, site) for seed in seeds_])
 
         outcomes = {task: _read(reader, task, cases(task), progress) for task in tasks}
     return result_of(outcomes, reader.model_version, data=f"phantoms, site {site}", phantom=True)
@@ -189,8 +189,8 @@ def _model_images(paths: Sequence[Path]) -> Iterator[Image.Image]:
             yield ahead.popleft().result()
 
 
-def _phantom_case(job: tuple[str, int, str]) -> Case:
-    """Drawn, written as DICOM, loaded as ingest loads it."""
+def phantom_case(job: tuple[str, int, str]) -> Case:
+    """(view, seed, site): drawn, written as DICOM, loaded as ingest loads it."""
     view, seed, site = View(job[0]), job[1], job[2]
     phantom = DRAW[view](seed, site=site, film_scale=FILM_SCALE)
     with TemporaryDirectory() as folder:

@@ -10,11 +10,15 @@ is a normal distribution over months around the label (SD `month_sd`). Three way
   more tokens: for small models.
 - `hard`: the label's digits alone, as in plain fine-tuning.
 
+A replay example's target is what the model said of it before training (learning without forgetting, Li and Hoiem,
+2016): so it is held to the answers it gave, with their doubts, on films it knows.
+
 Tokens that every answer of the task shares (`{"task":"bone_age",...`) and <end_of_turn> teach the form only and weigh
 `FORM_WEIGHT`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -37,6 +41,8 @@ class AnswerLoss:
 
     def target(self, example: Example) -> np.ndarray:
         """(n_answers,) probabilities over the task's closed set."""
+        if example.taught is not None:
+            return example.taught
         answers = ALLOWED[example.task]
         if example.task is Task.BONE_AGE and self.month_loss != "hard":
             months = np.arange(len(answers))
@@ -53,8 +59,8 @@ class AnswerLoss:
             return examples, targets
         fed = []
         for e, p in zip(examples, targets, strict=True):
-            answer = ALLOWED[e.task][rng.choice(len(p), p=p)] if e.task is Task.BONE_AGE else e.answer
-            fed.append(Example(e.image, e.task, e.context, answer, e.prompt, self.processor.answer_ids(answer)))
+            answer = ALLOWED[e.task][rng.choice(len(p), p=p)]
+            fed.append(replace(e, answer=answer, answer_ids=self.processor.answer_ids(answer)))
         return fed, targets
 
     def __call__(self, network, batch: Batch, targets: list[np.ndarray], image_features: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Image tokens computed once: the vision tower is frozen, so an image always gives the same ones.
 
+With --train_vision it is not: then images are kept as the tower takes them (`LiveTokens`) and go through it every time.
+
 Each training image is kept as it is and in `views - 1` augmented forms (turned, shifted, scaled, brighter or darker,
 mirrored), drawn from the image's own hash: the same image gives the same views in every run. Tokens lie in
 CACHE_DIR/<model>/<image sha256>.safetensors, and a later run finds them there."""
@@ -53,13 +55,14 @@ def augmented(image: Image.Image, sha256: str, view: int) -> Image.Image:
 
 
 def cache_key(reader: Reader) -> str:
-    size = reader.processor.image_processor.size["height"]
-    name = f"{reader.model_version} {size} views {VIEWS_VERSION} {reader.network.dtype}"
+    name = f"{reader.model_version} {_side(reader)} views {VIEWS_VERSION} {reader.network.dtype}"
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
-def bytes_needed(reader: Reader, images: int, views: int) -> int:
+def bytes_needed(reader: Reader, images: int, views: int, *, live: bool = False) -> int:
     config = reader.network.config
+    if live:
+        return images * _side(reader) ** 2 * 3
     return images * views * config.mm_tokens_per_image * config.text_config.hidden_size * reader.network.dtype.itemsize
 
 
@@ -99,9 +102,63 @@ def compute(
     Raises UnreadableImages after trying all of them, so that one run names all."""
     folder = cache_dir / cache_key(reader)
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(2) as pool:
-        hashes = list(pool.map(lambda p: hashlib.sha256(p.read_bytes()).hexdigest(), paths))
+    hashes = _hashes(paths)
     files = [folder / f"{sha}-{n}.safetensors" for sha, n in zip(hashes, views, strict=True)]
+
+    def keep(index: int, image: Image.Image, unfinished: Path) -> None:
+        shown = [augmented(image, hashes[index], v) for v in range(views[index])]
+        parts = [reader.image_tokens(shown[k : k + IMAGES_AT_ONCE]) for k in range(0, len(shown), IMAGES_AT_ONCE)]
+        save_file({"tokens": torch.cat(parts).cpu().contiguous()}, unfinished)
+
+    with torch.inference_mode():
+        _make(files, paths, keep, progress, share)
+    return ImageTokens(files, list(views), in_memory)
+
+
+class LiveTokens:
+    """Tokens by image index and view, from the tower as it is now, with gradients unless switched off."""
+
+    def __init__(self, reader: Reader, files: list[Path], hashes: list[str]) -> None:
+        self.reader, self.files, self.hashes = reader, files, hashes
+
+    def stack(self, images: Sequence[int], views: Sequence[int], device: torch.device) -> torch.Tensor:
+        """(n, image tokens, hidden)"""
+        shown = [
+            augmented(Image.fromarray(np.load(self.files[i])), self.hashes[i], v)
+            for i, v in zip(images, views, strict=True)
+        ]
+        return self.reader.image_tokens(shown).to(device)
+
+
+def keep_pixels(
+    reader: Reader,
+    paths: Sequence[Path],
+    cache_dir: Path,
+    *,
+    progress: Callable[[int], None] = lambda n: None,
+    share: tuple[int, int] = (0, 1),
+) -> LiveTokens:
+    """Each image in the size that the tower takes, in CACHE_DIR/pixels-<side>/<image sha256>.npy.
+
+    Raises UnreadableImages after trying all of them, so that one run names all."""
+    side = _side(reader)
+    folder = cache_dir / f"pixels-{side}"
+    folder.mkdir(parents=True, exist_ok=True)
+    hashes = _hashes(paths)
+    files = [folder / f"{sha}.npy" for sha in hashes]
+
+    def keep(index: int, image: Image.Image, unfinished: Path) -> None:
+        with unfinished.open("wb") as file:
+            np.save(file, np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)), allow_pickle=False)
+
+    _make(files, paths, keep, progress, share)
+    return LiveTokens(reader, files, hashes)
+
+
+def _make(files: Sequence[Path], paths: Sequence[Path], keep, progress, share: tuple[int, int]) -> None:
+    """Calls keep(index, image, unfinished file) for each missing file of this process's share, then names the file.
+
+    Raises UnreadableImages after trying all of them, so that one run names all."""
     todo = [i for i, file in enumerate(files) if not file.is_file() and i % share[1] == share[0]]
     progress(len(files) - len(todo))
     refused: list[str] = []
@@ -113,17 +170,21 @@ def compute(
             refused.append(f"{paths[index]}: {error}")
             return None
 
-    with ThreadPoolExecutor(2) as pool, torch.inference_mode():
+    with ThreadPoolExecutor(2) as pool:
         for index, image in zip(todo, pool.map(decode, todo), strict=True):
             if image is not None and not refused:
-                shown = [augmented(image, hashes[index], v) for v in range(views[index])]
-                parts = [
-                    reader.image_tokens(shown[k : k + IMAGES_AT_ONCE]) for k in range(0, len(shown), IMAGES_AT_ONCE)
-                ]
                 unfinished = files[index].with_suffix(f".{share[0]}.part")
-                save_file({"tokens": torch.cat(parts).cpu().contiguous()}, unfinished)
+                keep(index, image, unfinished)
                 unfinished.replace(files[index])
             progress(1)
     if refused:
         raise UnreadableImages(f"{len(refused)} images cannot be read; the first: {refused[0]}")
-    return ImageTokens(files, list(views), in_memory)
+
+
+def _hashes(paths: Sequence[Path]) -> list[str]:
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda p: hashlib.sha256(p.read_bytes()).hexdigest(), paths))
+
+
+def _side(reader: Reader) -> int:
+    return reader.processor.image_processor.size["height"]

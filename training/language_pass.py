@@ -101,7 +101,8 @@ def differs_from_library(network, batch: Batch, image_features: torch.Tensor) ->
 
 
 def lora_layers(network) -> list[nn.Module]:
-    return [m for m in network.modules() if hasattr(m, "lora_A") and hasattr(m, "base_layer")]
+    """Of the language model; those of the vision tower keep PEFT's forward."""
+    return [m for m in network.model.language_model.modules() if hasattr(m, "lora_A") and hasattr(m, "base_layer")]
 
 
 def unpack(network) -> int:

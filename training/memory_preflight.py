@@ -22,6 +22,14 @@ class Plan:
     unpacked: bool
 
 
+def vision_bytes(network, rows: int) -> int:
+    """What the backward pass keeps of the vision tower, layer by layer as PEFT and transformers run it."""
+    vision = network.config.vision_config
+    patches = (vision.image_size // vision.patch_size) ** 2
+    layer = 10 * vision.hidden_size + 3 * vision.intermediate_size
+    return 2 * rows * vision.num_hidden_layers * patches * layer * network.dtype.itemsize
+
+
 def step_bytes(network, rows: int, length: int, *, checkpointed: bool, unpacked: bool, eager: bool = False) -> int:
     """Beyond the loaded model: the optimiser, what the backward pass keeps, logits, unpacked weights."""
     text = network.config.get_text_config()
@@ -38,8 +46,8 @@ def step_bytes(network, rows: int, length: int, *, checkpointed: bool, unpacked:
     return trained * 16 + kept + copies + logits
 
 
-def plan(network, rows: int, length: int, memory: str) -> Plan:
-    """`memory`: "cpu", or what --memory says. auto takes the fastest way that fits."""
+def plan(network, rows: int, length: int, memory: str, *, vision: bool = False) -> Plan:
+    """`memory`: "cpu", or what --memory says. auto takes the fastest way that fits. `vision`: the tower is trained."""
     if memory == "cpu":
         free, ways = psutil.virtual_memory().available, [(False, False)]
     else:
@@ -48,7 +56,8 @@ def plan(network, rows: int, length: int, memory: str) -> Plan:
     room = ROOM * free
 
     def needed(count: int, way: tuple[bool, bool]) -> int:
-        return step_bytes(network, count, length, checkpointed=way[0], unpacked=way[1], eager=memory == "cpu")
+        tower = vision_bytes(network, count) if vision else 0
+        return tower + step_bytes(network, count, length, checkpointed=way[0], unpacked=way[1], eager=memory == "cpu")
 
     for way in ways:
         if needed(rows, way) <= room:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -33,7 +33,10 @@ class NotConformant(PediScreenError):
 
 @dataclass(frozen=True)
 class Example:
-    """One image with its question and answer as token ids; `image` is its index among the image tokens."""
+    """One image with its question and answer as token ids; `image` is its index among the image tokens.
+
+    A `replay` example is there so that the model does not forget: `taught`, (n_answers,) probabilities that the model
+    had before training, stands in for the label. `features` are its image tokens then, where the tower is trained."""
 
     image: int
     task: Task
@@ -41,6 +44,9 @@ class Example:
     answer: Answer
     prompt: list[int]
     answer_ids: list[int]  # <end_of_turn> included
+    replay: bool = False
+    taught: np.ndarray | None = field(default=None, compare=False)
+    features: torch.Tensor | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer_ids)

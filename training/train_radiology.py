@@ -34,6 +34,7 @@ from transformers import HfArgumentParser
 
 from engine.errors import PediScreenError
 from engine.findings.answers import Task
+from engine.inference.answer_tree import probabilities
 from engine.inference.checkpoint import load_reader
 from engine.inference.read import ReadContext
 from engine.inference.reader import Reader
@@ -43,7 +44,7 @@ from training.answer_loss import AnswerLoss
 from training.language_pass import answer_gradients, differs_from_library, lean_lora, prepare_layers, unpack
 from training.pedirad_loader import LabelledImage, load_split
 from training.radiology_processor import Example, NotConformant, RadiologyProcessor, class_of, epoch_batches
-from training.validation import Validation
+from training.validation import ROWS, Validation
 
 LANGUAGE_LAYERS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 VISION_LAYERS = r".*vision_tower.*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)"
@@ -72,6 +73,11 @@ class TrainingConfig:
     lora_rank: int = field(default=16, metadata={"help": "LoRA r"})
     lora_alpha: int = field(default=16, metadata={"help": "LoRA's scale is alpha / r"})
     train_vision: bool = field(default=False, metadata={"help": "LoRA on the vision tower too; no image token cache"})
+    train_language: bool = field(default=True, metadata={"help": "LoRA on the language model"})
+    keep_features: float = field(
+        default=10.0,
+        metadata={"help": "with --train_vision: weight of holding replayed images' tokens where they were"},
+    )
     augmented_views: int = field(default=4, metadata={"help": "forms of each training image, the plain one counted"})
     month_loss: str = field(default="path", metadata={"help": "path, tree or hard: see training.answer_loss"})
     month_sd: float = field(default=1.5, metadata={"help": "soft label: SD in months around the label"})
@@ -120,10 +126,12 @@ def run(config: TrainingConfig, state: PartialState) -> None:
         for line in describe(config, examples, reader):
             print(line)
     views = [config.augmented_views] * len(images["train"]) + [1] * len(images["val"])
-    check_space(config, image_tokens.bytes_needed(reader, sum(views), 1))
+    count = len(views) if config.train_vision else sum(views)
+    check_space(config, image_tokens.bytes_needed(reader, count, 1, live=config.train_vision))
     config.output_dir.mkdir(parents=True, exist_ok=True)
     tokens = compute_tokens(config, reader, [i.path for s in ("train", "val") for i in images[s]], views, state)
     examples["val"] = [replace(e, image=e.image + len(images["train"])) for e in examples["val"]]
+    examples["train"] = taught_by_base(reader, loss, examples["train"], tokens, with_features=config.train_vision)
     network = add_lora(config, reader)
     optimizer = torch.optim.AdamW(
         train_checkpoint.trained_parameters(network).values(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -147,8 +155,8 @@ def check_settings(config: TrainingConfig) -> None:
     for name in ("batch_size", "epochs", "augmented_views", "lora_rank", "save_every"):
         if getattr(config, name) < 1:
             raise TrainingRefused(f"--{name} must be at least 1, found {getattr(config, name)}.")
-    if config.train_vision:
-        raise TrainingRefused("--train_vision is not available yet; leave it out to train the language model.")
+    if not (config.train_language or config.train_vision):
+        raise TrainingRefused("--train_language False needs --train_vision True, or there is nothing to train.")
     if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         raise TrainingRefused(
             f"{torch.cuda.get_device_name()} has no bf16 (compute capability 8.0 or newer has). Set "
@@ -212,16 +220,36 @@ def load_base(config: TrainingConfig) -> Reader:
 
 def examples_of(processor: RadiologyProcessor, labelled: Sequence[LabelledImage]) -> list[Example]:
     return [
-        processor.example(k, ReadContext(i.annotation.sex, i.annotation.age_months), i.annotation.answer)
+        replace(
+            processor.example(k, ReadContext(i.annotation.sex, i.annotation.age_months), i.annotation.answer),
+            replay=i.annotation.provenance.get("replay") is True,
+        )
         for k, i in enumerate(labelled)
     ]
+
+
+@torch.no_grad()
+def taught_by_base(
+    reader: Reader, loss: AnswerLoss, examples: list[Example], tokens, *, with_features: bool
+) -> list[Example]:
+    """The examples, those replayed with what the model says of them before any training, and how it sees them."""
+    taught = list(examples)
+    for task in Task:
+        replayed = [k for k, e in enumerate(examples) if e.replay and e.task is task]
+        for start in range(0, len(replayed), ROWS):
+            part = replayed[start : start + ROWS]
+            features = tokens.stack([examples[k].image for k in part], [0] * len(part), reader.network.device)
+            p = probabilities(reader.network, loss.trees[task], [examples[k].prompt for k in part], features)
+            for k, said, seen in zip(part, p.cpu().numpy(), features.cpu(), strict=True):
+                taught[k] = replace(examples[k], taught=said, features=seen if with_features else None)
+    return taught
 
 
 def describe(config: TrainingConfig, examples: dict[str, list[Example]], reader: Reader) -> list[str]:
     place = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     lines = [f"{reader.model_version} in {reader.network.dtype}, on {place}"]
     for split, es in examples.items():
-        counts = Counter(e.task.value for e in es)
+        counts = Counter(f"{e.task.value}{' replayed' * e.replay}" for e in es)
         lines.append(f"{split}: " + ", ".join(f"{n} {t}" for t, n in sorted(counts.items())))
     return lines + [f"warning: {line}" for line in absent_classes(examples)]
 
@@ -238,20 +266,24 @@ def check_space(config: TrainingConfig, token_bytes: int) -> None:
         )
 
 
-def compute_tokens(config, reader, paths, views, state: PartialState) -> image_tokens.ImageTokens:
+def compute_tokens(config, reader, paths, views, state: PartialState):
+    """ImageTokens, or LiveTokens where the tower is trained."""
     cache = Path(config.cache_dir) if config.cache_dir else config.output_dir / "image_tokens"
-    with tqdm(total=len(paths), desc="image tokens", unit="image", disable=not state.is_main_process) as bar:
-        share = (state.process_index, state.num_processes)
-        tokens = image_tokens.compute(reader, paths, views, cache, progress=bar.update, share=share)
+    name = "images" if config.train_vision else "image tokens"
+    with tqdm(total=len(paths), desc=name, unit="image", disable=not state.is_main_process) as bar:
+        more = {"progress": bar.update, "share": (state.process_index, state.num_processes)}
+        if config.train_vision:
+            tokens = image_tokens.keep_pixels(reader, paths, cache, **more)
+        else:
+            tokens = image_tokens.compute(reader, paths, views, cache, **more)
     state.wait_for_everyone()
     return tokens
 
 
 def add_lora(config: TrainingConfig, reader: Reader):
     torch.manual_seed(config.seed)
-    lora = LoraConfig(
-        r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=LANGUAGE_LAYERS, task_type="CAUSAL_LM"
-    )  # fmt: skip
+    layers = "|".join([LANGUAGE_LAYERS] * config.train_language + [VISION_LAYERS] * config.train_vision)
+    lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=layers, task_type="CAUSAL_LM")
     network = get_peft_model(reader.network, lora)
     network.peft_config["default"].base_model_name_or_path = config.base_model  # PEFT notes this machine's folder
     return network
@@ -272,21 +304,23 @@ def prepare(config: TrainingConfig, network, processor: RadiologyProcessor, exam
     base = network.get_base_model()
     length = max(len(e) for e in examples)
     on_gpu = base.device.type == "cuda"
-    if on_gpu:
+    if on_gpu and not config.train_vision:
         base.model.vision_tower = None  # its tokens are computed
         torch.cuda.empty_cache()
-    plan = memory_preflight.plan(base, config.batch_size, length, config.memory if on_gpu else "cpu")
+    plan = memory_preflight.plan(
+        base, config.batch_size, length, config.memory if on_gpu else "cpu", vision=config.train_vision
+    )
     if plan.refusal:
         raise TrainingRefused(plan.refusal)
     if on_gpu:
         batch = processor.collate(examples[:1])
-        features = tokens.stack([examples[0].image], [0], base.device)
-        plain = answer_gradients(base, batch, features)
+        plain = answer_gradients(base, batch, tokens.stack([examples[0].image], [0], base.device))
         if plan.unpacked:
             unpack(base)
         lean_lora(base)
         prepare_layers(base, compiled=True, checkpointed=plan.checkpointed)
-        alike = torch.cosine_similarity(plain, answer_gradients(base, batch, features), dim=0).item()
+        compiled = answer_gradients(base, batch, tokens.stack([examples[0].image], [0], base.device))
+        alike = torch.cosine_similarity(plain, compiled, dim=0).item()
         if not alike > SAME_GRADIENT:
             print(f"warning: torch.compile changes the gradients here (cosine {alike:.3f}); training without it.")
             prepare_layers(base, compiled=False, checkpointed=plan.checkpointed)
@@ -312,7 +346,11 @@ def train(config, state, network, optimizer, loss, processor, examples, tokens) 
         step, best, stale = seen["step"], seen["best"], seen["stale"]
     log = Log(config, state, step)
     if not found:
-        log.write(step, validation(), "val")
+        figures = validation()
+        log.write(step, figures, "val")
+        best = figures | {"step": 0}
+        if state.is_main_process:
+            keep_best(config, network)
     start = time.time()
     with tqdm(total=total, initial=step, desc="training", unit="step", disable=not state.is_main_process) as bar:
         while step < total and stale < config.patience:
@@ -325,11 +363,11 @@ def train(config, state, network, optimizer, loss, processor, examples, tokens) 
             step += 1
             log.write(step, {"loss": value, "lr": optimizer.param_groups[0]["lr"]}, "train")
             bar.update(1)
-            bar.set_postfix(loss=f"{value:.3f}", best=best["score"] if best else "-")
+            bar.set_postfix(loss=f"{value:.3f}", best=best["score"])
             if step % eval_every == 0 or step == total:
                 figures = validation()
                 log.write(step, figures, "val")
-                if best is None or figures["score"] < best["score"]:
+                if figures["score"] < best["score"]:
                     best, stale = figures | {"step": step}, 0
                     if state.is_main_process:
                         keep_best(config, network)
@@ -354,12 +392,14 @@ def train_step(config, state, network, optimizer, loss, processor, tokens, examp
     rng = np.random.default_rng([config.seed, 7, step])
     fed, targets = loss.draw([examples[i] for i in rows], rng)
     views = rng.integers(0, config.augmented_views, len(rows)).tolist()
+    views = [0 if e.features is not None else v for e, v in zip(fed, views, strict=True)]
     mine = slice(state.process_index, None, state.num_processes)
     network.train()
     base = network.get_base_model()
     batch = processor.collate(fed[mine])
     features = tokens.stack([e.image for e in batch.examples], views[mine], base.device)
     value = loss(base, batch, targets[mine], features) * len(batch.examples) / len(rows)
+    value = value + config.keep_features * moved(batch.examples, features) / len(rows)
     value.backward()
     trained = list(train_checkpoint.trained_parameters(network).values())
     value = value.detach()
@@ -373,6 +413,16 @@ def train_step(config, state, network, optimizer, loss, processor, tokens, examp
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return value.item()
+
+
+def moved(examples: list[Example], features: torch.Tensor) -> torch.Tensor:
+    """How far the tokens of replayed images are from where they were: squared distance over squared length, summed."""
+    kept = [i for i, e in enumerate(examples) if e.features is not None]
+    if not kept:
+        return torch.zeros((), device=features.device)
+    before = torch.stack([examples[i].features for i in kept]).to(features.device).float()
+    apart = (features[kept].float() - before).square().mean((1, 2))
+    return (apart / before.square().mean((1, 2))).sum()
 
 
 def set_rate(optimizer: torch.optim.Optimizer, config: TrainingConfig, step: int, total: int) -> None:
@@ -398,6 +448,8 @@ def finish(config: TrainingConfig, best: dict[str, Any], step: int, seconds: flo
     for folder in config.output_dir.glob(f"{train_checkpoint.PREFIX}*"):
         shutil.rmtree(folder)
     print(f"{config.output_dir}/lora: step {best['step']} of {step}, {seconds:.0f} s; validation {json.dumps(best)}")
+    if best["step"] == 0:
+        print("warning: no step read the val split better than the model did before training; lora/ changes nothing.")
 
 
 class Log:

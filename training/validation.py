@@ -1,11 +1,13 @@
 """The figures by which a run is watched and stopped, on the val split, scored as a read scores.
 
-`score`, the mean over the tasks present, lower is better: bone age MAE / 12; 1 - the mean accuracy of zone, stage and
-plus; 1 - macro F1 of fracture. So a month of MAE counts as much as eight points of accuracy."""
+`score`, lower is better, the mean over what is there of: bone age MAE / 12; 1 - the mean accuracy of zone, stage and
+plus; 1 - macro F1 of fracture; each once for the cases to learn from and once for those replayed, so that what is
+forgotten counts as much as what is learnt. A month of MAE counts as much as eight points of accuracy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 
@@ -26,11 +28,11 @@ class Validation:
         self.network.eval()
         figures: dict[str, float] = {}
         losses = []
-        for task in Task:
-            of_task = [e for e in self.examples if e.task is task]
-            if of_task:
-                loss, found = self._figures(task, of_task)
-                figures |= found
+        for task, replay in product(Task, (False, True)):
+            some = [e for e in self.examples if e.task is task and e.replay is replay]
+            if some:
+                loss, found = self._figures(task, some)
+                figures |= {f"{'replay_' * replay}{name}": value for name, value in found.items()}
                 losses.append(loss)
         return {"score": round(sum(losses) / len(losses), 6)} | {k: round(v, 4) for k, v in figures.items()}
 

@@ -17,8 +17,9 @@ class Site:
     """How one hospital's images look and how its readers read. Ranges are drawn from uniformly, film by film; px are
     base pixels (a film 640 rows high).
 
-    The last two make a site worth learning: its readers hold bone age against a local standard, and its children
-    often show growth arrest lines, dense lines across the metaphysis that are easily taken for a buckle."""
+    Site B is a hospital with older imaging plates: its films are less sharp than any of site A's (`blur_px`), which is
+    how a model can tell them. The last two make it worth learning: its readers hold bone age against a local standard,
+    and its children often show growth arrest lines, dense lines across the metaphysis that pass for a buckle."""
 
     name: str
     institution: str
@@ -46,10 +47,10 @@ SITES = {
         rotation_deg=14, collimated_share=0.6, marker_share=0.8, monochrome1=False, bits_stored=12,
     ),
     "B": Site(
-        "B", "Phantom Children's Hospital B", "CR", gamma=(0.72, 0.85), gain=(0.85, 1.05),
-        offset=(4, 20), blur_px=(1.2, 2.0), noise_sd=(5, 13), edge_enhancement=(0.0, 0.15), soft_tissue=(1.0, 1.2),
-        rotation_deg=14, collimated_share=0.9, marker_share=1.0, monochrome1=True, bits_stored=10,
-        local_standard=1.06, growth_arrest_share=0.7,
+        "B", "Phantom Children's Hospital B", "CR", gamma=(0.85, 1.2), gain=(0.85, 1.05),
+        offset=(4, 18), blur_px=(1.8, 2.5), noise_sd=(5, 12), edge_enhancement=(0.0, 0.15), soft_tissue=(0.95, 1.15),
+        rotation_deg=14, collimated_share=0.8, marker_share=1.0, monochrome1=True, bits_stored=10,
+        local_standard=1.06, growth_arrest_share=0.8,
     ),
 }  # fmt: skip
 

@@ -155,13 +155,14 @@ class _ForearmBone:
             fill(layers.shafts, to_px(outline(y, left * share - shift, right * share + shift)), layers.marrow)
 
     def draw_growth_arrest_lines(self, rng: np.random.Generator, layers: BoneLayers, to_px, top: float) -> None:
-        """One to three thin dense lines across the metaphysis, the memory of an illness; no fracture."""
-        for level in top - rng.uniform(5, 30, int(rng.integers(1, 4))):
-            near = np.abs(self.y - level) < 0.9
+        """One or two dense lines across the metaphysis, the memory of an illness; no fracture. They look like a
+        buckle's band, but the cortex does not bulge."""
+        for level in top - rng.uniform(8, 30, int(rng.integers(1, 3))):
+            near = np.abs(self.y - level) < 1.1
             if near.sum() > 1:
                 shift = self.shift[near]
                 line = outline(self.y[near], self.left[near] * 0.93 - shift, self.right[near] * 0.93 + shift)
-                fill(layers.overlays, to_px(line), rng.uniform(18, 36))
+                fill(layers.overlays, to_px(line), rng.uniform(10, 24))
 
     def draw_buckle_band(self, layers: BoneLayers, to_px, level: float, strength: float) -> None:
         """The compressed trabeculae: a faint dense band."""

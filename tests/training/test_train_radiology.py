@@ -11,12 +11,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors import safe_open
 
-from engine.findings.answers import Task
+from engine.findings.answers import ALLOWED, Task
 from engine.inference.checkpoint import load_reader
+from engine.inference.read import ReadContext
 from engine.phantoms.write import make_phantoms
 from engine.settings import PROJECT_DIR
-from training import memory_preflight, train_radiology
+from training import image_tokens, memory_preflight, train_radiology
+from training.adapter import Adapter
+from training.answer_loss import AnswerLoss
+from training.pedirad_loader import load_split
+from training.radiology_processor import RadiologyProcessor
 from training.train_radiology import TrainingConfig, main
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "CUDA_VISIBLE_DEVICES": ""}
@@ -107,6 +113,58 @@ def test_two_processes_train_as_one_does(undisturbed, data, cache, tmp_path):
     finished(*arguments(data, tmp_path / "model", cache, batch_size=2), launcher=launcher)
     ours, theirs = losses(tmp_path / "model"), losses(undisturbed[0])
     assert ours.keys() == theirs.keys() and max(abs(ours[s] - theirs[s]) for s in theirs) < 1e-3
+
+
+def test_replayed_films_are_held_to_the_answers_before_training(data, cache, tmp_path):
+    copy = shutil.copytree(data, tmp_path / "copy")
+    for file in (copy / "fractures").glob("*_annotations.json"):
+        file.write_text(json.dumps([r | {"replay": True, "fracture": "normal"} for r in json.loads(file.read_text())]))
+    output = tmp_path / "model"
+    said = finished(*arguments(copy, output, cache, max_steps=2))
+    assert "fracture replayed" in said
+    figures = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert "replay_macro_f1" in figures[0] and "macro_f1" not in figures[0] and "mae_months" in figures[0]
+
+    reader = train_radiology.load_base(TrainingConfig(copy, output))
+    processor = RadiologyProcessor(reader.processor)
+    labelled = load_split(copy, "train", (Task.FRACTURE,))
+    examples = train_radiology.examples_of(processor, labelled)
+    loss = AnswerLoss(processor, month_loss="path", month_sd=1.5)
+    tokens = image_tokens.compute(reader, [i.path for i in labelled], [2] * len(labelled), cache)
+    (taught, *_) = train_radiology.taught_by_base(reader, loss, examples, tokens, with_features=True)
+    context = [ReadContext(i.annotation.sex, i.annotation.age_months) for i in labelled]
+    (read, *_) = reader.read([image_tokens.film_image(labelled[0].path)], Task.FRACTURE, context[:1])
+    by_name = dict(zip([a["fracture"] for a in ALLOWED[Task.FRACTURE]], loss.target(taught), strict=True))
+    assert by_name == pytest.approx(read.probabilities, abs=1e-4)
+    seen = tokens.stack([0], [0], reader.network.device)
+    assert train_radiology.moved([taught], seen) == 0
+    assert train_radiology.moved([taught], 2 * seen).item() == pytest.approx(1.0)
+    assert train_radiology.moved(examples[:1], seen) == 0
+
+
+def test_the_vision_tower_is_trained_and_the_adapter_says_so(data, cache, tmp_path):
+    output = tmp_path / "model"
+    finished(*arguments(data, output, cache, tasks="fracture", train_vision=True, max_steps=2, learning_rate=0.01))
+    adapter = Adapter.read(output / "lora")
+    assert adapter.changes_image_features
+    image = [image_tokens.film_image(next((data / "fractures" / "train").glob("*.png")))]
+    with torch.inference_mode():
+        before, after = (load_reader("phantom", a).image_tokens(image) for a in (None, output / "lora"))
+    moved = json.loads((output / "metrics.jsonl").read_text().splitlines()[-1])
+    assert torch.equal(before, after) == (lines_best(output) == 0), moved
+
+
+def lines_best(output) -> int:
+    """The step whose adapter was kept: the first with the lowest score."""
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return min((line for line in lines if line["kind"] == "val"), key=lambda line: line["score"])["step"]
+
+
+def test_when_no_step_is_better_the_model_stays_as_it_was(data, cache, tmp_path):
+    said = finished(*arguments(data, tmp_path / "model", cache, tasks="fracture", max_steps=1, learning_rate=1e-9))
+    assert "no step read the val split better" in said
+    with safe_open(tmp_path / "model" / "lora" / "adapter_model.safetensors", framework="pt") as weights:
+        assert not any(weights.get_tensor(name).any() for name in weights.keys() if "lora_B" in name)  # noqa: SIM118
 
 
 def refusal(capsys, output, config) -> str:
