@@ -217,7 +217,7 @@ def started(run: RunView) -> str:
 
 def step_line(step) -> str:
     quiet = "" if step.state in ("running", "ended here") else "past"
-    again = f' <span class="quiet">gone on with after {step.starts - 1} stops</span>' if step.starts > 1 else ""
+    again = f' <span class="quiet">taken up again {step.starts - 1} times</span>' if step.starts > 1 else ""
     took = duration(step.seconds) if step.seconds is not None else ""
     return f'<li class="{quiet}"><span>{MARK[step.state]} {STEP[step.step]}{again}</span><time>{took}</time></li>'
 
