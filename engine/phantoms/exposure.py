@@ -17,9 +17,9 @@ class Site:
     """How one hospital's images look and how its readers read. Ranges are drawn from uniformly, film by film; px are
     base pixels (a film 640 rows high).
 
-    Site B is a hospital with older imaging plates: its films are less sharp than any of site A's (`blur_px`), which is
-    how a model can tell them. The last two make it worth learning: its readers hold bone age against a local standard,
-    and its children often show growth arrest lines, dense lines across the metaphysis that pass for a buckle."""
+    Site B is a hospital with older imaging plates: its films are less sharp than any of site A's (`blur_px`). The last
+    two make it worth learning: its readers hold bone age against a local standard, and its children often show growth
+    arrest lines, dense lines across the metaphysis that pass for a buckle."""
 
     name: str
     institution: str
