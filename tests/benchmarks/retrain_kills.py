@@ -10,6 +10,7 @@ processes live is looked at too. With --work_dir the corrected films are kept fo
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -218,7 +219,12 @@ def describe(url: str, run_id: int, data_dir: Path) -> dict:
         "decision": run.decision.as_json() if run.decision else None,
         "starts": {one.step.value: one.starts for one in run.steps},
         "training_steps": [step for step, _ in run.curve.loss],
-        "candidates": [{"name": row.name, "sha256": row.folder_sha256} for row in models],
+        "candidates": [row.name for row in models],
+        "files": {  # parity.json says how long things took
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted((data_dir / "models").glob("*/*"))
+            if path.name != "parity.json"
+        },
         "model_folders": sorted(path.name for path in (data_dir / "models").glob("*")),
         "left_in_run_folder": sorted(path.name for path in (data_dir / "retrain" / str(run_id)).iterdir()),
     }
@@ -233,7 +239,16 @@ def leftovers(data_dir: Path) -> list[str]:
 def compare(undisturbed: dict, killed: dict) -> list[str]:
     problems = [
         f"{name} differs: {undisturbed[name]} and {killed[name]}"
-        for name in ("state", "message", "data_set", "decision", "candidates", "model_folders", "left_in_run_folder")
+        for name in (
+            "state",
+            "message",
+            "data_set",
+            "decision",
+            "candidates",
+            "files",
+            "model_folders",
+            "left_in_run_folder",
+        )
         if undisturbed[name] != killed[name]
     ]
     for name, run in (("undisturbed", undisturbed), ("killed", killed)):
