@@ -39,7 +39,8 @@ class FixedReader:
     def read(self, images, task, contexts):
         self.contexts = contexts
         answer = {"task": "fracture", "fracture": "buckle"}
-        scored = Read(str(task), answer, {"buckle": 1.0}, None, None, False, None, self.model_version, 3.21)
+        p = {"distal_radius": 0.0, "buckle": 1.0, "normal": 0.0}
+        scored = Read(str(task), answer, p, None, None, False, None, self.model_version, 3.21)
         return [scored for _ in images]
 
 
