@@ -199,7 +199,8 @@ def live(run_id: int) -> None:
         estimate = run.settings.get("estimate_minutes")
         elapsed = (utc_now() - run.started_at).total_seconds() / 60
         if estimate:
-            page_parts.caption(f"{elapsed:.0f} of about {estimate:.0f} minutes. Reads go on meanwhile.")
+            expected = f"about {estimate:.0f} expected" if elapsed < estimate else "longer than expected"
+            page_parts.caption(f"{elapsed:.0f} minutes so far, {expected}. Reads go on meanwhile.")
         if st.button("Cancel", key="retrain_cancel"):
             with database.session() as session:
                 retrain.cancel(session, user(), run.run_id)
