@@ -374,8 +374,8 @@ def _why_not_taught(task: Task, cases: list[_Case]) -> Refused | None:
     if corrected < MIN_CORRECTIONS:
         return Refused(
             "too_few",
-            f"There are {corrected} usable corrections of {name}, and at least {MIN_CORRECTIONS} of one task are "
-            "needed to learn from.",
+            f"Usable corrections of {name} so far: {corrected}. At least {MIN_CORRECTIONS} of one task are needed to "
+            "learn from.",
         )
     if len({tuple(case.answer.items()) for case in cases if case.split == "train"}) < 2:
         return Refused(

@@ -98,7 +98,7 @@ def test_what_would_be_trained_on(session: Session, hands: list, new_case: Calla
     wrist = by_task[Task.FRACTURE]
     assert (wrist.corrected, wrist.confirmed, wrist.enough) == (0, 1, False)
     assert wrist.by_label == {"buckle": 1} and wrist.by_site == {"Site B": 1} and wrist.by_sex == {"M": 1}
-    assert "0 usable corrections of fracture" in wrist.why_not
+    assert "Usable corrections of fracture so far: 0" in wrist.why_not
     assert by_task[Task.ROP].corrected == by_task[Task.ROP].confirmed == 0
     assert [left.code for left in found.left_out] == ["rejected"]
     assert found.not_reviewed == 1 and found.new_decisions == 11
@@ -221,7 +221,7 @@ def test_too_few_corrections_are_refused(session: Session, new_case: Callable, d
         decide(new_case(), bone_age_answer(90))
     found = preview(session, ADMIN)
     assert not found.enough
-    with pytest.raises(Refused, match="There are 3 usable corrections of bone age, and at least 30") as refused:
+    with pytest.raises(Refused, match="Usable corrections of bone age so far: 3. At least 30") as refused:
         snapshot(session, ADMIN, tmp_path / "set")
     assert refused.value.code == "too_few" and str(refused.value) == found.why_not
     assert not (tmp_path / "set").exists()

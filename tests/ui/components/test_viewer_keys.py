@@ -93,15 +93,15 @@ def test_the_toolbar_is_one_stop_and_arrows_go_along_it(show: Show) -> None:
 
 
 def test_a_lost_connection_is_said_and_mended_by_itself(show: Show) -> None:
-    page = show(FILM, url="/later")
+    page = ready(show(FILM))
     lost = True
 
     def answer(route: Route) -> None:
         route.abort("connectionrefused") if lost else route.fulfill(body=stored(FILM))
 
     page.route(f"{HOST}/later", answer)
-    page.evaluate("data => window.mount(data)", data_of(FILM, url="/later?2", image=2))
     page.route(f"{HOST}/later?2", answer)
+    page.evaluate("data => window.mount(data)", data_of(FILM, url="/later?2", image=2))
     page.evaluate("data => window.mount(data)", data_of(FILM, url="/later", image=3))
     expect(page.locator(".message")).to_contain_text("The server does not answer. Trying again in")
     expect(page.locator(".viewer")).to_have_attribute("data-state", "error")
