@@ -59,7 +59,7 @@ def test_too_few_corrections_are_counted_and_the_button_waits(
         correct(session, add_case(pixels=film(months)).study_id, months)
     at = open_page("retrain")
     said = everything_said(at)
-    assert "at least 30 of one task are needed" in said
+    assert "At least 30 of one task are needed" in said
     assert "No worker is running, so a run would wait. Start it with: pediscreen worker" in said
     assert at.button(key="retrain_start").disabled
 
