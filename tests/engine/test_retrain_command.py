@@ -58,4 +58,4 @@ def test_a_run_that_fails_is_exit_status_1_with_the_sentence(a_worker, capsys, m
 
 def test_with_nothing_to_learn_from_it_is_refused(database_url, capsys):
     assert cli.main(["retrain"]) == 1
-    assert "at least 30 of one task are needed" in capsys.readouterr().err
+    assert "At least 30 of one task are needed" in capsys.readouterr().err
