@@ -220,7 +220,7 @@ def describe(url: str, run_id: int, data_dir: Path) -> dict:
         "starts": {one.step.value: one.starts for one in run.steps},
         "training_steps": [step for step, _ in run.curve.loss],
         "candidates": [row.name for row in models],
-        "files": {  # parity.json says how long things took
+        "files": {  # parity.json differs, in its times and its figures; why is open
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted((data_dir / "models").glob("*/*"))
             if path.name != "parity.json"
