@@ -4,9 +4,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -21,9 +20,7 @@ from PIL import Image
 from engine.annotations import Annotation
 from engine.evaluation_figures import MIN_GROUP_PATIENTS, Outcome, figures, task_result
 from engine.findings.answers import TASK_OF_VIEW, Answer, Task, View
-from engine.imaging.display import display_pixels
-from engine.imaging.load import MAX_PROCESSES, load_film
-from engine.imaging.preprocess import model_image
+from engine.imaging.preprocess import model_image_of, model_images_of
 from engine.inference.read import ReadContext
 from engine.inference.reader import VIEW_OF_TASK, Reader
 from engine.phantoms import seeds
@@ -104,7 +101,7 @@ def outcomes_of(
                 _key(label, "site"),
                 _key(label, "patient"),
             )
-            for image, (_, label) in zip(_model_images([path for path, _ in of_task]), of_task, strict=True)
+            for image, (_, label) in zip(model_images_of([path for path, _ in of_task]), of_task, strict=True)
         )
         found[task] = _read(reader, task, cases, progress)
     return found
@@ -177,18 +174,6 @@ def _drawn(outcomes: Sequence[Outcome]) -> str:
     return f"patients ({patients})" + (f" and images without a patient ({without})" if without else "")
 
 
-def _model_images(paths: Sequence[Path]) -> Iterator[Image.Image]:
-    """In order, a few of them decoded ahead."""
-    with ThreadPoolExecutor(MAX_PROCESSES) as pool:
-        ahead: deque = deque()
-        for path in paths:
-            ahead.append(pool.submit(_model_image, path))
-            if len(ahead) > 2 * MAX_PROCESSES:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-
-
 def phantom_case(job: tuple[str, int, str]) -> Case:
     """(view, seed, site): drawn, written as DICOM, loaded as ingest loads it."""
     view, seed, site = View(job[0]), job[1], job[2]
@@ -196,13 +181,9 @@ def phantom_case(job: tuple[str, int, str]) -> Case:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "film.dcm"
         write_dicom(phantom, path, patient=patient_for(phantom), acquired_on=day_for(phantom))
-        image = _model_image(path)
+        image = model_image_of(path)
     context = ReadContext(phantom.sex, phantom.age_months)
     return Case(image, context, phantom.answer, f"{view}, seed {seed}", site, f"{view}-{seed}")
-
-
-def _model_image(path: Path) -> Image.Image:
-    return model_image(display_pixels(load_film(path)))
 
 
 def _batches(items: Iterator[Case], size: int) -> Iterator[list[Case]]:

@@ -12,6 +12,11 @@ PHANTOM_MODEL_DIR = PROJECT_DIR / "engine" / "phantoms" / "model"
 PHANTOM_MODEL = "phantom"
 
 
+def model_dir(model: str) -> Path:
+    """Where a model given as "phantom" or as a folder lies; for a hub name a folder that is not there."""
+    return PHANTOM_MODEL_DIR if model == PHANTOM_MODEL else Path(model)
+
+
 @dataclass(frozen=True)
 class Settings:
     data_dir: Path  # image files by hash, derived pixels, the default database, job state

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from engine.errors import PediScreenError
 from engine.inference.checkpoint import adapted_layers, fingerprint, layers_of_adapter
-from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR
+from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR, model_dir
 
 CONFIG_FILE, WEIGHTS_FILE, BASE_FILE = "adapter_config.json", "adapter_model.safetensors", "base.json"
 
@@ -99,7 +99,7 @@ def record_base(adapter_folder: Path, model: str) -> None:
 
 def base_fingerprint(model: str) -> str | None:
     """Of a model in a folder, or of the shipped one; None for a hub name."""
-    folder = PHANTOM_MODEL_DIR if model == PHANTOM_MODEL else Path(model)
+    folder = model_dir(model)
     return fingerprint(folder, "model*.safetensors") if folder.is_dir() else None
 
 

@@ -31,7 +31,7 @@ from engine.errors import PediScreenError
 from engine.findings.answers import Task
 from engine.inference.checkpoint import load_reader
 from engine.inference.gguf import TEXT_FILE, VISION_FILE, GgufReader
-from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR
+from engine.settings import model_dir
 from training import parity
 
 TOOLS = ("convert_hf_to_gguf", "gguf", "xllamacpp")
@@ -59,7 +59,7 @@ class ExportConfig:
 def main(config: ExportConfig) -> dict:
     """Returns what gguf.json holds. Raises PediScreenError, with nothing left at output_path."""
     check_tools()
-    folder = PHANTOM_MODEL_DIR if config.model == PHANTOM_MODEL else Path(config.model)
+    folder = model_dir(config.model)
     data = parity.held_out(config.data_dir, config.split, config.images_per_task)
     return export(folder, config.output_path, four_bit_model=folder, data=data)
 

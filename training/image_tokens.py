@@ -20,9 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from engine.errors import FileRefused, PediScreenError
-from engine.imaging.display import display_pixels
-from engine.imaging.load import load_film
-from engine.imaging.preprocess import model_image
+from engine.imaging.preprocess import model_image_of
 from engine.inference.reader import IMAGES_AT_ONCE, Reader
 
 VIEWS_VERSION = 1  # counts changes to `augmented`, which would leave wrong tokens in old caches
@@ -30,11 +28,6 @@ VIEWS_VERSION = 1  # counts changes to `augmented`, which would leave wrong toke
 
 class UnreadableImages(PediScreenError):
     """Images of the data set that cannot be decoded; the message names the first."""
-
-
-def film_image(path: Path) -> Image.Image:
-    """As a read sees it. Raises FileRefused."""
-    return model_image(display_pixels(load_film(path)))
 
 
 def augmented(image: Image.Image, sha256: str, view: int) -> Image.Image:
@@ -165,7 +158,7 @@ def _make(files: Sequence[Path], paths: Sequence[Path], keep, progress, share: t
 
     def decode(index: int) -> Image.Image | None:
         try:
-            return film_image(paths[index])
+            return model_image_of(paths[index])
         except FileRefused as error:
             refused.append(f"{paths[index]}: {error}")
             return None

@@ -16,8 +16,7 @@ from PIL import Image
 from engine.annotations import ANSWER_FIELDS
 from engine.findings.answers import Task
 from engine.imaging.display import display_pixels
-from engine.imaging.load import load_film
-from engine.imaging.preprocess import model_image
+from engine.imaging.preprocess import model_image, model_image_of
 from engine.inference.read import Read, ReadContext
 from engine.inference.reader import VIEW_OF_TASK, Reader
 from engine.phantoms import seeds
@@ -98,7 +97,7 @@ def held_out(data_dir: Path | None, split: str, per_task: int) -> dict[Task, Ima
     for task in Task:
         items = [item for item in labelled if item.annotation.task is task][:per_task]
         if items:
-            images = [model_image(display_pixels(load_film(item.path))) for item in items]
+            images = [model_image_of(item.path) for item in items]
             contexts = [ReadContext(item.annotation.sex, item.annotation.age_months) for item in items]
             found[task] = Images(images, contexts)
     return found

@@ -17,7 +17,6 @@ import shutil
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -33,20 +32,17 @@ from transformers import AutoProcessor, HfArgumentParser
 
 from engine.errors import PediScreenError
 from engine.findings.answers import View
-from engine.imaging.display import display_pixels
-from engine.imaging.load import load_film
-from engine.imaging.preprocess import model_image
+from engine.imaging.preprocess import model_images_of
 from engine.inference import four_bit
 from engine.inference.checkpoint import ReadingCard, load_reader
 from engine.inference.gate import FeatureGate, pooled
-from engine.inference.reader import VIEW_OF_TASK, Reader
-from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR
+from engine.inference.reader import IMAGES_AT_ONCE, VIEW_OF_TASK, Reader
+from engine.settings import model_dir
 from training import parity, phantom_gate
 from training.adapter import Adapter, public_name
 from training.pedirad_loader import load_split
 
 DISK_MARGIN_BYTES = 200_000_000
-IMAGES_AT_ONCE = 16
 MERGED_BOUND = 0.98  # merging rounds once to bf16
 
 
@@ -159,11 +155,7 @@ def main(config: MergeConfig) -> dict:
 
 
 def loses_its_gate(adapter: Adapter, base: str) -> bool:
-    return adapter.changes_image_features and FeatureGate.is_in(folder_of(base))
-
-
-def folder_of(base: str) -> Path:
-    return PHANTOM_MODEL_DIR if base == PHANTOM_MODEL else Path(base)
+    return adapter.changes_image_features and FeatureGate.is_in(model_dir(base))
 
 
 def images_of_views(data_dir: Path | None) -> dict[View, list[Path]]:
@@ -189,11 +181,9 @@ def images_of_views(data_dir: Path | None) -> dict[View, list[Path]]:
 def fit_gate(reader: Reader, images: dict[View, list[Path]]) -> FeatureGate:
     features = {}
     for view, paths in images.items():
-        parts = []
-        with ThreadPoolExecutor(2) as pool:
-            shown = pool.map(lambda path: model_image(display_pixels(load_film(path))), paths)
-            while batch := list(islice(shown, IMAGES_AT_ONCE)):
-                parts.append(pooled(reader.image_tokens(batch)).numpy())
+        shown, parts = model_images_of(paths), []
+        while batch := list(islice(shown, IMAGES_AT_ONCE)):
+            parts.append(pooled(reader.image_tokens(batch)).numpy())
         features[view] = np.concatenate(parts)
     return phantom_gate.refitted(features)
 
@@ -244,7 +234,7 @@ def write_beside_weights(folder: Path, base: str, reader: Reader, name: str, *, 
     save_processor(reader.processor, folder)
     card = ReadingCard(name=name, is_phantom=reader.is_phantom, knows_triage=reader.knows_triage)
     write_json(folder / "reading.json", asdict(card))
-    source = folder_of(base)
+    source = model_dir(base)
     if source.is_dir():
         tokenizer = source / "tokenizer.model"
     else:

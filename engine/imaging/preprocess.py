@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
 from engine.imaging.display import display_pixels
 from engine.imaging.film import Film
+from engine.imaging.load import MAX_PROCESSES, load_film
 
 
 def model_image(display: np.ndarray) -> Image.Image:
@@ -20,6 +26,23 @@ def model_image(display: np.ndarray) -> Image.Image:
     square = np.zeros((side, side, *display.shape[2:]), np.uint8)
     square[top : top + rows, left : left + cols] = display
     return Image.fromarray(square).convert("RGB")
+
+
+def model_image_of(path: Path) -> Image.Image:
+    """Of a film in a file, whatever its format. Raises FileRefused."""
+    return model_image(display_pixels(load_film(path)))
+
+
+def model_images_of(paths: Sequence[Path]) -> Iterator[Image.Image]:
+    """In order, a few of them decoded ahead. Raises FileRefused at the first that cannot be read."""
+    with ThreadPoolExecutor(MAX_PROCESSES) as pool:
+        ahead: deque = deque()
+        for path in paths:
+            ahead.append(pool.submit(model_image_of, path))
+            if len(ahead) > 2 * MAX_PROCESSES:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def stored_model_image(film: Film) -> Image.Image:

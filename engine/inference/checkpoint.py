@@ -19,7 +19,7 @@ from engine.inference import access, four_bit
 from engine.inference.gate import FeatureGate
 from engine.inference.model_folder import ReadingCard, adapted_name, fingerprint
 from engine.inference.reader import Reader
-from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR
+from engine.settings import model_dir
 
 PEFT_PREFIX = "base_model.model."
 
@@ -30,7 +30,7 @@ def load_reader(model: str, adapter: Path | None, *, gated: bool = True, in_four
 
     Raises ModelUnavailable with everything that is missing."""
     transformers_logging.disable_progress_bar()
-    folder = PHANTOM_MODEL_DIR if model == PHANTOM_MODEL else Path(model)
+    folder = model_dir(model)
     source = str(folder) if folder.is_dir() else model
     if not folder.is_dir() and not access.is_hub_name(model):
         raise ModelUnavailable(f"There is no model folder {model}. Set PEDISCREEN_MODEL to a folder or a hub name.")

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from engine.errors import ModelUnavailable
-from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR
+from engine.settings import model_dir
 
 # Data only. A pickle or a Python file is a program that loading could run, a template is one that reading could.
 SUFFIXES = (".safetensors", ".json")
@@ -48,14 +48,14 @@ def adapted_name(version: str, adapter: Path) -> str:
 
 def configured_name(model: str, adapter: Path | None) -> str:
     """What the reads of PEDISCREEN_MODEL with LORA_ADAPTER_PATH will carry, found without loading it."""
-    folder = PHANTOM_MODEL_DIR if model == PHANTOM_MODEL else Path(model)
+    folder = model_dir(model)
     version = version_name(folder) if folder.is_dir() else model
     return adapted_name(version, adapter) if adapter is not None and adapter.is_dir() else version
 
 
 def configured_is_phantom(model: str) -> bool | None:
     """Of PEDISCREEN_MODEL; None for a name on the hub, whose card is read when it is loaded."""
-    folder = PHANTOM_MODEL_DIR if model == PHANTOM_MODEL else Path(model)
+    folder = model_dir(model)
     return ReadingCard.of(folder, model).is_phantom if folder.is_dir() else None
 
 

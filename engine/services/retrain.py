@@ -34,7 +34,7 @@ from engine.services import audit, change_record, registry, training_set
 from engine.services.accounts import Actor, require
 from engine.services.change_record import ChangeFacts, Signature
 from engine.services.retrain_run import COMPARISON, LOG, METRICS, ON, run_folder
-from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR, settings
+from engine.settings import settings
 
 NEEDED_GB = {True: 2.0, False: 30.0}  # free, by whether the base is a phantom model; see docs/retrain.md
 LOG_BYTES, LOG_LINES = 6000, 8
@@ -149,8 +149,7 @@ def default_training() -> dict[str, Any]:
 
 
 def base_is_phantom() -> bool:
-    name = settings().model
-    return model_folder.ReadingCard.of(PHANTOM_MODEL_DIR if name == PHANTOM_MODEL else Path(name), name).is_phantom
+    return bool(model_folder.configured_is_phantom(settings().model))
 
 
 def cancel(session: Session, actor: Actor, run_id: int) -> None:

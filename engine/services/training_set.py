@@ -36,7 +36,7 @@ from engine.services.accounts import Actor, require
 from engine.services.annotation_folder import FORMAT, PHANTOM_NOTE, Decided, LeftOut
 from engine.services.export import split_of
 from engine.services.reader_agreement import Agreement, agree
-from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR, settings
+from engine.settings import settings
 from engine.subgroups import age_band
 
 SPLIT_SEED = 5  # never changed: with another one, patients that trained a model would test the next
@@ -252,7 +252,7 @@ def _plan(session: Session) -> _Plan:
     histories: dict[int, list[Decided]] = defaultdict(list)
     for row in all_reviews(session):
         histories[row[1].id].append(row)
-    for_patients = not _base_is_phantom()
+    for_patients = not model_folder.configured_is_phantom(settings().model)
     left_out: list[LeftOut] = []
     usable: list[_Case] = []
     decided = 0
@@ -399,11 +399,6 @@ def _seen_by_model_in_use(session: Session) -> set[int]:
     return {row.review_fk for row in rows}
 
 
-def _base_is_phantom() -> bool:
-    name = settings().model
-    return model_folder.ReadingCard.of(PHANTOM_MODEL_DIR if name == PHANTOM_MODEL else Path(name), name).is_phantom
-
-
 # --- the folder ---
 
 
@@ -416,7 +411,7 @@ def _write(session: Session, actor: Actor, folder: Path, plan: _Plan, progress: 
         record = annotation_folder.annotation_of(image_path, case.decided, replay=case.is_replay)
         annotations[case.task][case.split].append(record)
         progress(done, of)
-    if _base_is_phantom():
+    if model_folder.configured_is_phantom(settings().model):
         for task, split, record in replay.write(folder, plan.replay):
             annotations[task][split].append(record)
             progress(sum(len(records) for splits in annotations.values() for records in splits.values()), of)

@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 
 from engine.findings.answers import ALLOWED, Task
+from engine.imaging.preprocess import model_image_of
 from engine.inference.checkpoint import load_reader
 from engine.inference.read import ReadContext
 from engine.phantoms.write import make_phantoms
@@ -133,7 +134,7 @@ def test_replayed_films_are_held_to_the_answers_before_training(data, cache, tmp
     tokens = image_tokens.compute(reader, [i.path for i in labelled], [2] * len(labelled), cache)
     (taught, *_) = train_radiology.taught_by_base(reader, loss, examples, tokens, with_features=True)
     context = [ReadContext(i.annotation.sex, i.annotation.age_months) for i in labelled]
-    (read, *_) = reader.read([image_tokens.film_image(labelled[0].path)], Task.FRACTURE, context[:1])
+    (read, *_) = reader.read([model_image_of(labelled[0].path)], Task.FRACTURE, context[:1])
     by_name = dict(zip([a["fracture"] for a in ALLOWED[Task.FRACTURE]], loss.target(taught), strict=True))
     assert by_name == pytest.approx(read.probabilities, abs=1e-4)
     seen = tokens.stack([0], [0], reader.network.device)
@@ -147,7 +148,7 @@ def test_the_vision_tower_is_trained_and_the_adapter_says_so(data, cache, tmp_pa
     finished(*arguments(data, output, cache, tasks="fracture", train_vision=True, max_steps=2, learning_rate=0.01))
     adapter = Adapter.read(output / "lora")
     assert adapter.changes_image_features
-    image = [image_tokens.film_image(next((data / "fractures" / "train").glob("*.png")))]
+    image = [model_image_of(next((data / "fractures" / "train").glob("*.png")))]
     with torch.inference_mode():
         before, after = (load_reader("phantom", a).image_tokens(image) for a in (None, output / "lora"))
     moved = json.loads((output / "metrics.jsonl").read_text().splitlines()[-1])
