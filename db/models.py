@@ -377,7 +377,23 @@ class RetrainRun(Base):
     cancel_requested_by: Mapped[str | None] = mapped_column(String(64))
 
 
-class Prediction(Base):
+class ReadColumns:
+    """What a read says (engine.inference.read.Read), of the model in use or of a shadow."""
+
+    read_round: Mapped[int]
+    task: Mapped[Task]
+    answer: Mapped[dict[str, Any] | None]
+    probabilities: Mapped[dict[str, Any]]
+    median_months: Mapped[int | None]
+    interval_low_months: Mapped[int | None]
+    interval_high_months: Mapped[int | None]
+    abstained: Mapped[bool]
+    reason: Mapped[str | None] = mapped_column(Text)
+    milliseconds: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Prediction(ReadColumns, Base):
     """One read. The latest one (highest id) of an image is the one shown."""
 
     __tablename__ = "prediction"
@@ -386,22 +402,11 @@ class Prediction(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     image_fk: Mapped[int] = mapped_column(ForeignKey("image.id"))
     model_version_fk: Mapped[int] = mapped_column(ForeignKey("model_version.id"))
-    read_round: Mapped[int]
-    task: Mapped[Task]
-    answer: Mapped[dict[str, Any] | None]
-    probabilities: Mapped[dict[str, Any]]
-    median_months: Mapped[int | None]
-    interval_low_months: Mapped[int | None]
-    interval_high_months: Mapped[int | None]
-    abstained: Mapped[bool]
-    reason: Mapped[str | None] = mapped_column(Text)
-    milliseconds: Mapped[float]
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
     model_version: Mapped[ModelVersion] = relationship(lazy="raise")
 
 
-class ShadowRead(Base):
+class ShadowRead(ReadColumns, Base):
     """What a shadow model says of an image. A table of its own, so that no query for readers can meet it."""
 
     __tablename__ = "shadow_read"
@@ -410,18 +415,7 @@ class ShadowRead(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     image_fk: Mapped[int] = mapped_column(ForeignKey("image.id"))
     model_version_fk: Mapped[int] = mapped_column(ForeignKey("model_version.id"), index=True)
-    read_round: Mapped[int]
     prediction_fk: Mapped[int] = mapped_column(ForeignKey("prediction.id"))  # the read it stands beside
-    task: Mapped[Task]
-    answer: Mapped[dict[str, Any] | None]
-    probabilities: Mapped[dict[str, Any]]
-    median_months: Mapped[int | None]
-    interval_low_months: Mapped[int | None]
-    interval_high_months: Mapped[int | None]
-    abstained: Mapped[bool]
-    reason: Mapped[str | None] = mapped_column(Text)
-    milliseconds: Mapped[float]
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class UserAccount(Base):

@@ -4,40 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
 
 from sqlalchemy.orm import Session
 
 from db.models import Image, Study
 from db.repositories import studies as repository
 from engine.errors import NotFound
-from engine.imaging.film import Voi
-from engine.services import images
 from engine.services.accounts import READERS, Actor, require
+from engine.services.shown_film import ShownFilm, film_fields
 
 MOST = 8  # films; older ones are on the worklist
 
 
-@dataclass(frozen=True)
-class PriorFilm:
-    """For the fields from `rows` on see engine.imaging.film.Film."""
-
-    image_id: int
+@dataclass(frozen=True, kw_only=True)
+class PriorFilm(ShownFilm):
     study_id: int
     acquired_on: date
     age_months: float | None
-    laterality: Literal["L", "R", None]
-    rows: int
-    cols: int
-    is_colour: bool
-    vois: tuple[Voi, ...]
-    inverted: bool
-    background: int | None
-    slope: float
-    intercept: float
-    spacing_mm: tuple[float, float] | None
-    spacing_source: Literal["calibrated", "detector", None]
-    pixels_url: str
 
 
 def prior_films(session: Session, actor: Actor, image_id: int) -> list[PriorFilm]:
@@ -64,24 +47,7 @@ def prior_films(session: Session, actor: Actor, image_id: int) -> list[PriorFilm
 
 def _prior_film(study: Study, image: Image) -> PriorFilm | None:
     try:
-        film = images.film_facts(image.file_sha256)
+        fields = film_fields(study, image)
     except NotFound:
         return None
-    return PriorFilm(
-        image_id=image.id,
-        study_id=study.id,
-        acquired_on=study.acquired_on,
-        age_months=study.age_months,
-        laterality=image.laterality.value if image.laterality else None,
-        rows=image.rows,
-        cols=image.cols,
-        is_colour=film.is_colour,
-        vois=film.vois,
-        inverted=film.inverted,
-        background=film.background,
-        slope=film.slope,
-        intercept=film.intercept,
-        spacing_mm=film.spacing_mm,
-        spacing_source=film.spacing_source,
-        pixels_url=f"/api/radiology/studies/{study.id}/pixels?image={image.id}",
-    )
+    return PriorFilm(**fields, study_id=study.id, acquired_on=study.acquired_on, age_months=study.age_months)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -138,20 +138,8 @@ def _record_read(
     else:
         prediction = repository.prediction_of_round(session, image_id, read_round)
     if prediction is None:
-        low, high = read.interval_months or (None, None)
         prediction = Prediction(
-            image_fk=image_id,
-            model_version_fk=version.id,
-            read_round=read_round,
-            task=study.task,
-            answer=dict(read.answer) if read.answer is not None else None,
-            probabilities=read.probabilities,
-            median_months=read.median_months,
-            interval_low_months=low,
-            interval_high_months=high,
-            abstained=read.abstained,
-            reason=read.reason,
-            milliseconds=read.milliseconds,
+            image_fk=image_id, model_version_fk=version.id, read_round=read_round, **columns_of(read)
         )
         session.add(prediction)
         session.flush()
@@ -166,6 +154,22 @@ def _record_read(
         image.read_state, image.read_blocked_reason = ReadState.DONE, None
     case_state.refresh(session, study)
     return prediction
+
+
+def columns_of(read: Read) -> dict[str, Any]:
+    """What a read says, for db.models.ReadColumns."""
+    low, high = read.interval_months or (None, None)
+    return {
+        "task": Task(read.task),
+        "answer": dict(read.answer) if read.answer is not None else None,
+        "probabilities": read.probabilities,
+        "median_months": read.median_months,
+        "interval_low_months": low,
+        "interval_high_months": high,
+        "abstained": read.abstained,
+        "reason": read.reason,
+        "milliseconds": read.milliseconds,
+    }
 
 
 def record_read_failure(session: Session, actor: Actor, image_id: int, reason: str) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from db.models import Deployment, DeploymentKind, ModelState, ModelVersion, RetrainRun, RetrainState, Role
-from db.repositories import reads, retrain
+from db.repositories import reads
 from db.repositories import registry as repository
 from db.session import writing
 from db.types import utc_now
@@ -28,6 +28,7 @@ from engine.errors import Conflict, ModelUnavailable, NotFound, Refused
 from engine.inference import model_folder
 from engine.services import audit
 from engine.services.accounts import READERS, Actor, require
+from engine.services.retrain_run import run_of
 from engine.settings import settings
 
 SLUG = re.compile(r"[^a-z0-9.]+")
@@ -130,9 +131,9 @@ def add_candidate(
     if not source.resolve().is_relative_to(models_folder().parent):
         raise Refused("outside", f"{source} is not in the data folder: only what was made there is registered")
     if not source.exists() and retrain_run_id is not None:  # moved before the process was killed
-        run = _run(session, retrain_run_id)
+        run = run_of(session, retrain_run_id)
         if run.candidate_fk is not None:
-            return deployed(_version(session, run.candidate_fk))
+            return deployed(version_of(session, run.candidate_fk))
     model_folder.check(source)
     name, sha256 = model_folder.version_name(source), model_folder.sha256_of(source)
     card = model_folder.ReadingCard.of(source, source.name)
@@ -165,7 +166,7 @@ def add_candidate(
                 {"name": name, "folder_sha256": sha256, "retrain_run": retrain_run_id},
             )
         if retrain_run_id is not None:
-            _run(session, retrain_run_id).candidate_fk = version.id
+            run_of(session, retrain_run_id).candidate_fk = version.id
         registered = deployed(version)
     if not registered.folder.exists():
         registered.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +194,7 @@ def promote(
     saw; raises Conflict when another model was put in use meanwhile. Raises Refused, NotFound, NotAllowed, and
     ModelUnavailable for a folder that is missing or was changed."""
     require(actor)
-    candidate = _version(session, version_id)
+    candidate = version_of(session, version_id)
     if candidate.folder is None:
         raise Refused(
             "not_registered",
@@ -202,7 +203,7 @@ def promote(
     model_folder.verify(folder_of(candidate), candidate.folder_sha256 or "")  # before the transaction: it may take long
     record = _change_record(change_record)
     with _one_wins(session):
-        version = _version(session, version_id)
+        version = version_of(session, version_id)
         pointer = _pointer(session, seen_deployment_id)
         if pointer is not None and pointer.model_version_fk == version.id:
             raise Conflict(f"{version.name} is in use already")
@@ -233,7 +234,7 @@ def roll_back(
         target = _return_of(session, pointer)
         version = target.model_version if target else None
         if version is not None:
-            version = _version(session, version.id)
+            version = version_of(session, version.id)
         _deploy(
             session,
             actor,
@@ -387,15 +388,9 @@ def name_of(session: Session, deployment: Deployment | None) -> str:
     return configured.name if configured else _configured_name()
 
 
-def _version(session: Session, version_id: int) -> ModelVersion:
+def version_of(session: Session, version_id: int) -> ModelVersion:
+    """Raises NotFound."""
     version = repository.version_by_id(session, version_id)
     if version is None:
         raise NotFound(f"there is no model {version_id}")
     return version
-
-
-def _run(session: Session, run_id: int) -> RetrainRun:
-    run = retrain.run_by_id(session, run_id)
-    if run is None:
-        raise NotFound(f"there is no retrain run {run_id}")
-    return run

@@ -33,7 +33,7 @@ from engine.promotion_gate import Decision
 from engine.services import audit, change_record, registry, training_set
 from engine.services.accounts import Actor, require
 from engine.services.change_record import ChangeFacts, Signature
-from engine.services.retrain_run import COMPARISON, LOG, METRICS, ON, run_folder
+from engine.services.retrain_run import COMPARISON, LOG, METRICS, ON, run_folder, run_of
 from engine.settings import settings
 
 NEEDED_GB = {True: 2.0, False: 30.0}  # free, by whether the base is a phantom model; see docs/retrain.md
@@ -157,7 +157,7 @@ def cancel(session: Session, actor: Actor, run_id: int) -> None:
     Raises Conflict when the run is over, NotFound, NotAllowed."""
     require(actor)
     with writing(session):
-        run = _run(session, run_id)
+        run = run_of(session, run_id)
         if run.state not in ON:
             raise Conflict(f"the run is over: {run.state.replace('_', ' ')}")
         run.state, run.cancel_requested_by, run.finished_at = RetrainState.CANCELLED, actor.username, utc_now()
@@ -198,7 +198,7 @@ def current(session: Session, actor: Actor) -> RunView | None:
 def run(session: Session, actor: Actor, run_id: int) -> RunView:
     """Admins only. Raises NotFound."""
     require(actor)
-    return _view(session, _run(session, run_id))
+    return _view(session, run_of(session, run_id))
 
 
 def history(session: Session, actor: Actor, limit: int = 50) -> list[RunRow]:
@@ -352,7 +352,7 @@ def decline(session: Session, actor: Actor, run_id: int, comment: str) -> Path:
 def write_held_record(session: Session, actor: Actor, run_id: int) -> Path:
     """For a candidate that the gate held back; nobody signs it. The same run gives the same record. Services only."""
     require(actor, Role.SERVICE)
-    return _write_record(session, _run(session, run_id), "held", None)
+    return _write_record(session, run_of(session, run_id), "held", None)
 
 
 def _write_record(
@@ -410,20 +410,13 @@ def _one_signature(run_id: int) -> Iterator[None]:
 
 
 def _awaiting(session: Session, run_id: int) -> RetrainRun:
-    run = _run(session, run_id)
+    run = run_of(session, run_id)
     if run.state is not RetrainState.AWAITING_SIGNATURE or run.candidate_fk is None:
         raise Conflict(f"this run awaits no signature: it is {run.state.replace('_', ' ')}")
     return run
 
 
 # ---------------------------------------------------------------- rows
-
-
-def _run(session: Session, run_id: int) -> RetrainRun:
-    found = repository.run_by_id(session, run_id)
-    if found is None:
-        raise NotFound(f"there is no retrain run {run_id}")
-    return found
 
 
 def _decision(run: RetrainRun) -> Decision | None:

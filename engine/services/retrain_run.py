@@ -16,6 +16,7 @@ from db.models import RetrainRun, RetrainState, RetrainStep, Role
 from db.repositories import retrain as repository
 from db.session import writing
 from db.types import utc_now
+from engine.errors import NotFound
 from engine.services import audit
 from engine.services.accounts import Actor, require
 from engine.settings import settings
@@ -42,6 +43,14 @@ class Order:
 
 def run_folder(run_id: int) -> Path:
     return settings().data_dir / "retrain" / str(run_id)
+
+
+def run_of(session: Session, run_id: int) -> RetrainRun:
+    """Raises NotFound."""
+    run = repository.run_by_id(session, run_id)
+    if run is None:
+        raise NotFound(f"there is no retrain run {run_id}")
+    return run
 
 
 def waiting_runs(session: Session, actor: Actor) -> list[int]:

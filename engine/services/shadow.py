@@ -18,14 +18,14 @@ from db.repositories import shadow as repository
 from db.repositories.reviews import latest_reviews
 from db.session import writing
 from db.types import utc_now
-from engine.errors import Conflict, NotFound, Refused
+from engine.errors import Conflict, Refused
 from engine.findings.answers import Answer, Task, check_answer
 from engine.findings.summary import answer_words
 from engine.inference import model_folder
 from engine.inference.read import Read
 from engine.services import audit, case_state, registry, words
 from engine.services.accounts import Actor, require
-from engine.services.reading import AwaitingImage, awaiting
+from engine.services.reading import AwaitingImage, awaiting, columns_of
 from engine.services.registry import Deployed
 
 LOOK_BACK = 100  # reads made before the shadow started that it reads too, so that there is something to compare at once
@@ -89,12 +89,12 @@ def start(session: Session, actor: Actor, version_id: int) -> None:
     Raises Conflict where another reads alongside, Refused for the model in use, NotFound, NotAllowed, and
     ModelUnavailable for a folder that is missing or was changed."""
     require(actor)
-    version = _version(session, version_id)
+    version = registry.version_of(session, version_id)
     if version.folder is None:
         raise Refused("not_registered", f"{version.name} is not kept in the registry, so that no worker can load it")
     model_folder.verify(registry.folder_of(version), version.folder_sha256 or "")
     with writing(session):
-        version = _version(session, version_id)
+        version = registry.version_of(session, version_id)
         other = models_repository.version_in_state(session, ModelState.SHADOW)
         if other is not None and other.id != version_id:
             raise Conflict(f"{other.name} reads alongside already: stop it first")
@@ -111,7 +111,7 @@ def stop(session: Session, actor: Actor, version_id: int) -> None:
     """What it has read stays. Nothing happens when it does not read alongside. Commits. Admins only."""
     require(actor)
     with writing(session):
-        version = _version(session, version_id)
+        version = registry.version_of(session, version_id)
         if version.state != ModelState.SHADOW:
             return
         was_in_use = models_repository.was_in_use(session, version_id)
@@ -123,7 +123,7 @@ def stop(session: Session, actor: Actor, version_id: int) -> None:
 def report(session: Session, actor: Actor, version_id: int) -> ShadowReport:
     """How the shadow's reads compare with those that readers saw. Admins only. Raises NotFound, NotAllowed."""
     require(actor)
-    version = _version(session, version_id)
+    version = registry.version_of(session, version_id)
     pairs = repository.pairs_of_reads(session, version_id)
     reviews = latest_reviews(session, [pair.shadow.image_fk for pair in pairs])
     tasks: dict[Task, list[Disagreement | int | None]] = {}
@@ -171,7 +171,7 @@ def reading_along(session: Session, actor: Actor) -> Deployed | None:
 def images_to_read(session: Session, actor: Actor, version_id: int, limit: int) -> list[ShadowImage]:
     """What the shadow reads next, the latest reads first; nothing while an image waits for its real read."""
     require(actor, Role.SERVICE)
-    version = _version(session, version_id)
+    version = registry.version_of(session, version_id)
     if version.state != ModelState.SHADOW or repository.is_anything_waiting(session):
         return []
     return [
@@ -190,21 +190,12 @@ def record_reads(
         for item, read in zip(images, reads, strict=True):
             if read.answer is not None:
                 check_answer(read.answer)
-            low, high = read.interval_months or (None, None)
             row = ShadowRead(
                 image_fk=item.image.image_id,
                 model_version_fk=version_id,
                 read_round=item.image.read_round,
                 prediction_fk=item.prediction_id,
-                task=Task(read.task),
-                answer=dict(read.answer) if read.answer is not None else None,
-                probabilities=read.probabilities,
-                median_months=read.median_months,
-                interval_low_months=low,
-                interval_high_months=high,
-                abstained=read.abstained,
-                reason=read.reason,
-                milliseconds=read.milliseconds,
+                **columns_of(read),
             )
             try:
                 with session.begin_nested():
@@ -274,10 +265,3 @@ def _comparison(task: Task, found: Sequence[Disagreement | int | None]) -> TaskC
         shadow_nearer=sum(one.nearer == "shadow" for one in wide),
         in_use_nearer=sum(one.nearer == "in_use" for one in wide),
     )
-
-
-def _version(session: Session, version_id: int):
-    version = models_repository.version_by_id(session, version_id)
-    if version is None:
-        raise NotFound(f"there is no model {version_id}")
-    return version

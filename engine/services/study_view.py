@@ -24,9 +24,9 @@ from db.repositories.reviews import reviews_of_images
 from engine.findings.age import months_words
 from engine.findings.answers import Answer, Task
 from engine.findings.urgency import Urgency, most_urgent
-from engine.imaging.film import Voi
-from engine.services import case_state, images, words
+from engine.services import case_state, words
 from engine.services.accounts import Actor
+from engine.services.shown_film import ShownFilm, film_fields
 
 
 @dataclass(frozen=True)
@@ -66,28 +66,15 @@ class ReviewView:
     created_at: datetime
 
 
-@dataclass(frozen=True)
-class ImageView:
+@dataclass(frozen=True, kw_only=True)
+class ImageView(ShownFilm):
     """`read` is the latest one, None while it is queued or blocked (`read_blocked_reason` says why).
     `reviews` has the latest first; `decision` is the one in force, None when there is none or it was withdrawn.
     Pass `seen_review_id` back with a Decision: it is how a decision made in the meantime is noticed."""
 
-    image_id: int
-    laterality: Literal["L", "R", None]
     laterality_entered_by: str | None
-    rows: int
-    cols: int
-    is_colour: bool
-    vois: tuple[Voi, ...]
-    inverted: bool
-    background: int | None  # see engine.imaging.film.Film
-    slope: float
-    intercept: float
-    spacing_mm: tuple[float, float] | None
-    spacing_source: Literal["calibrated", "detector", None]
     modality: str | None
     view_position: str | None
-    pixels_url: str
     read_state: ReadState
     read_blocked_reason: str | None
     read: ReadView | None
@@ -161,26 +148,13 @@ def _urgency(study: Study, predictions: dict[int, Prediction], reviews: dict[int
 def _image_view(
     actor: Actor, study: Study, image: Image, prediction: Prediction | None, reviews: list[Review]
 ) -> ImageView:
-    film = images.film_facts(image.file_sha256)
     views = tuple(_review_view(actor, review) for review in reviews)
     read = _read_view(study, prediction) if prediction and image.read_state == ReadState.DONE else None
     return ImageView(
-        image_id=image.id,
-        laterality=image.laterality.value if image.laterality else None,
+        **film_fields(study, image),
         laterality_entered_by=image.laterality_entered_by,
-        rows=image.rows,
-        cols=image.cols,
-        is_colour=film.is_colour,
-        vois=film.vois,
-        inverted=film.inverted,
-        background=film.background,
-        slope=film.slope,
-        intercept=film.intercept,
-        spacing_mm=film.spacing_mm,
-        spacing_source=film.spacing_source,
         modality=image.modality,
         view_position=image.view_position,
-        pixels_url=f"/api/radiology/studies/{study.id}/pixels?image={image.id}",
         read_state=image.read_state,
         read_blocked_reason=image.read_blocked_reason,
         read=read,

@@ -202,7 +202,7 @@ def test_a_folder_from_elsewhere_is_not_registered(session: Session, data_dir: P
 def test_a_path_out_of_the_folder_of_models_is_refused(session: Session, add, change_record: Path) -> None:
     made = add("first")
     for folder in ("models/../retrain", "models/a/b", "/etc"):
-        registry._version(session, made.model_version_id).folder = folder
+        registry.version_of(session, made.model_version_id).folder = folder
         session.commit()
         with pytest.raises(ModelUnavailable, match="is not in"):
             registry.promote(session, ADMIN, made.model_version_id, change_record=change_record)

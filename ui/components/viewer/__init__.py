@@ -16,12 +16,13 @@ import base64
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import streamlit as st
 
 from engine.imaging.film import Voi
 from engine.services.review import ImageView
+from engine.services.shown_film import ShownFilm
 
 FOLDER = Path(__file__).parent
 MODULES = "films grey geometry resample measures drawing icons keys toolbar pane tools viewer"  # after what they import
@@ -33,24 +34,6 @@ MAX_REGIONS = 30
 KEY = "viewer"
 
 _viewer = st.components.v2.component("film_viewer", js=SCRIPT, css=STYLE)
-
-
-class ShownFilm(Protocol):
-    """What the viewer must know of a film: an ImageView has it, and so has a PriorFilm."""
-
-    image_id: int
-    laterality: Literal["L", "R", None]
-    rows: int
-    cols: int
-    is_colour: bool
-    vois: tuple[Voi, ...]
-    inverted: bool
-    background: int | None
-    slope: float
-    intercept: float
-    spacing_mm: tuple[float, float] | None
-    spacing_source: Literal["calibrated", "detector", None]
-    pixels_url: str
 
 
 @st.fragment

@@ -6,8 +6,8 @@ from engine.findings.age import age_months_at
 from engine.findings.answers import Task
 from engine.services.prior_films import PriorFilm
 from engine.services.review import ImageView, StudyView
+from engine.services.shown_film import ShownFilm
 from ui import words
-from ui.components.viewer import ShownFilm
 
 
 def films_beside(study: StudyView, image: ImageView, priors: list[PriorFilm]) -> list[tuple[str, ShownFilm]]:
