@@ -4,10 +4,6 @@ is corrected, and the correction comes out as an annotation that training loads.
 import hashlib
 import os
 import re
-import signal
-import socket
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from engine.annotations import SPLITS, annotations_file_name
 from engine.phantoms.write import make_phantoms
-from engine.settings import PROJECT_DIR
+from tests.pediscreen_up import pediscreen_up
 from training import pedirad_loader
 
 LABELS = {"normal": "Normal", "buckle": "Buckle", "distal_radius": "Distal radius"}
@@ -31,25 +27,11 @@ def data_folder(tmp_path) -> Path:
 @pytest.fixture
 def workstation(data_folder, tmp_path):
     """`pediscreen up` without the demo; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     environment = {**os.environ, "PEDISCREEN_DATA_DIR": str(data_folder)}
     for name in ("PEDISCREEN_DATABASE_URL", "PEDISCREEN_JOBS_URL", "PEDISCREEN_MODEL", "LORA_ADAPTER_PATH"):
         environment.pop(name, None)
-    command = [sys.executable, "-m", "engine.cli", "up", "--no-demo", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=PROJECT_DIR, env=environment, stdout=subprocess.PIPE, text=True)
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if line.startswith("PediScreen: http"):
-            break
-    else:
-        pytest.fail("pediscreen up ended before it was ready:\n" + "".join(said))
-    yield line.split()[1]
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 0
-    process.stdout.close()
+    with pediscreen_up(environment) as address:
+        yield address
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -37,6 +35,7 @@ from engine.promotion_gate import error_of
 from engine.services import ingest, registry, retrain
 from engine.services.accounts import demo_admin, service_actor
 from engine.settings import PROJECT_DIR, settings
+from tests.pediscreen_up import pediscreen_up
 from tests.site_b import correct_films
 
 CORRECTIONS = 300
@@ -78,22 +77,8 @@ def corrected(data_dir: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def workstation(corrected: None, data_dir: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "engine.cli", "up", "--no-demo", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=PROJECT_DIR, stdout=subprocess.PIPE, text=True)
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if line.startswith("PediScreen: http"):
-            break
-    else:
-        pytest.fail("pediscreen up ended before it was ready:\n" + "".join(said))
-    yield line.split()[1]
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 0
-    process.stdout.close()
+    with pediscreen_up(os.environ, ends_within_s=60) as address:
+        yield address
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -21,15 +20,14 @@ from db.session import session_scope
 from engine.services import registry, retrain
 from engine.services.accounts import demo_admin
 from engine.settings import PROJECT_DIR
+from tests.pediscreen_up import free_port
 
 ADMIN = demo_admin()
 
 
 @pytest.fixture
 def workstation(database_url: str, tmp_path: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "PEDISCREEN_PORT": str(port),
         "FAKE_RETRAIN": "1",

@@ -134,7 +134,7 @@ def _blocks(facts: ChangeFacts) -> Iterator[Block]:
 def _modification(facts: ChangeFacts) -> Iterator[Block]:
     yield Heading(2, "1 Description of the modification")
     yield Text(
-        "The weights change; the purpose does not. The language model of the reader was trained further on decisions "
+        "The weights change; the purpose does not. The model was trained further on decisions "
         "of the readers of this workstation (LoRA, merged into the 4-bit weights). Tasks, answers, inputs, image "
         "preprocessing and the rules of urgency are as before."
     )

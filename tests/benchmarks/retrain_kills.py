@@ -16,7 +16,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from engine.services import lineage, retrain  # noqa: E402
 from engine.services.accounts import demo_admin  # noqa: E402
 from engine.services.retrain import RetrainSettings  # noqa: E402
 from engine.settings import settings  # noqa: E402
+from tests.pediscreen_up import free_port  # noqa: E402
 
 ADMIN = demo_admin()
 CORRECTIONS = 130  # of hands alone: a fifth of them have to test
@@ -192,9 +192,7 @@ def start(module: str, command: str, *more: str) -> subprocess.Popen:
 
 def start_web(port: int = 0) -> tuple[subprocess.Popen, int]:
     if not port:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
     process = start("engine.cli", "serve", "--port", str(port))
     wait_until(lambda: answers(port), 120)
     return process, port

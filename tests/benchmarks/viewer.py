@@ -11,7 +11,6 @@ import base64
 import json
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from db import migrate
 from db.session import engine_for, session_scope
 from engine.settings import PROJECT_DIR, settings
 from tests.conftest import CHROMIUM, CHROMIUM_FLAGS
+from tests.pediscreen_up import free_port
 from tests.workstation import case_adder, film_pixels
 
 ROWS, COLS = 2500, 2048
@@ -114,9 +114,7 @@ def serve(folder: Path) -> tuple[subprocess.Popen, str]:
     for old in (folder / "data").glob("pediscreen.sqlite*"):
         old.unlink()
     shutil.copyfile(folder / "prepared.sqlite", folder / "data" / "pediscreen.sqlite")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "PEDISCREEN_DATA_DIR": str(folder / "data"), "PEDISCREEN_PORT": str(port)}
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(

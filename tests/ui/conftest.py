@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from sqlalchemy.orm import Session
 from streamlit.testing.v1 import AppTest
 
 from engine.settings import PROJECT_DIR
+from tests.pediscreen_up import free_port
 from tests.workstation import AddCase, case_adder
 
 APP = Path(__file__).parents[2] / "ui" / "app.py"
@@ -55,9 +55,7 @@ def page(browser: Browser) -> Iterator[Page]:
 @pytest.fixture
 def server(database_url: str, data_dir: Path, tmp_path: Path) -> Iterator[str]:
     """The address of a server on this test's database. It is started from a folder that is not the project's."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "PEDISCREEN_DATA_DIR": str(data_dir),
         "PEDISCREEN_DATABASE_URL": database_url,
