@@ -5,7 +5,7 @@ Columns marked `identifying` hold what could name a child: they never leave in a
     patient ── study ── image ─┬─ prediction ── model_version ── deployment (which one is in use)
                                ├─ shadow_read ──┘      │
                                └─ review ── data_set_review ── data_set ── retrain_run
-                                     └───── user_account
+       └── growth_visit              └───── user_account
     quarantine (files that were refused) · audit_event (who did what) · worker (who is alive)
 """
 
@@ -26,6 +26,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -159,6 +160,18 @@ class Split(StrEnum):
     TEST = "test"
 
 
+class Position(StrEnum):
+    """How a length or height was measured."""
+
+    LYING = "lying"
+    STANDING = "standing"
+
+
+class VisitSource(StrEnum):
+    FORM = "form"
+    FILE = "file"
+
+
 class Role(StrEnum):
     READER = "reader"
     ADJUDICATOR = "adjudicator"
@@ -200,6 +213,8 @@ class Base(DeclarativeBase):
                 RetrainState,
                 RetrainStep,
                 Split,
+                Position,
+                VisitSource,
             )
         },
     }
@@ -217,6 +232,7 @@ class Patient(Base):
     birth_date: Mapped[date | None]  # identifying
     sex_entered_by: Mapped[str | None] = mapped_column(String(64))  # username; NULL when the file said it
     birth_date_entered_by: Mapped[str | None] = mapped_column(String(64))
+    gestational_age_weeks: Mapped[float | None]  # at birth; 30 weeks and 4 days are 30.571; comes with growth visits
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
     studies: Mapped[list[Study]] = relationship(back_populates="patient", lazy="raise")
@@ -282,6 +298,61 @@ class Image(Base):
     read_round: Mapped[int] = mapped_column(default=1)
 
     study: Mapped[Study] = relationship(back_populates="images", lazy="raise")
+
+
+class GrowthVisit(Base):
+    """What was measured of a child on one day. A wrong visit is withdrawn and entered anew; what was measured never
+    changes. Age and z follow from it and from what is known of the child (engine.services.growth_scores keeps them)."""
+
+    __tablename__ = "growth_visit"
+    __table_args__ = (
+        # one visit a day, also when the same file is imported twice at once
+        Index(
+            "uq_growth_visit_patient_fk_measured_on",
+            "patient_fk",
+            "measured_on",
+            unique=True,
+            sqlite_where=text("withdrawn_at IS NULL"),
+            postgresql_where=text("withdrawn_at IS NULL"),
+        ),
+        CheckConstraint(
+            "length_height_cm IS NOT NULL OR weight_kg IS NOT NULL OR head_circumference_cm IS NOT NULL",
+            name="something_measured",
+        ),
+        CheckConstraint("(withdrawn_at IS NULL) = (withdrawn_by IS NULL)", name="withdrawn_by_somebody"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    patient_fk: Mapped[int] = mapped_column(ForeignKey("patient.id"), index=True)
+    measured_on: Mapped[date]
+    length_height_cm: Mapped[float | None]
+    position: Mapped[Position | None]
+    weight_kg: Mapped[float | None]
+    head_circumference_cm: Mapped[float | None]
+    oedema: Mapped[bool] = mapped_column(default=False)
+    site: Mapped[str | None] = mapped_column(String(128))
+    # what the sender's own software made of it, to compare with ours
+    supplied_height_for_age_z: Mapped[float | None]
+    supplied_weight_for_age_z: Mapped[float | None]
+    supplied_bmi_for_age_z: Mapped[float | None]
+    supplied_head_circumference_for_age_z: Mapped[float | None]
+
+    age_months: Mapped[float | None]  # chronological, calendar months with decimals
+    height_for_age_z: Mapped[float | None]
+    weight_for_age_z: Mapped[float | None]
+    bmi_for_age_z: Mapped[float | None]
+    head_circumference_for_age_z: Mapped[float | None]
+
+    doubts: Mapped[list[str]] = mapped_column(default=list)  # codes of what somebody was shown before it was stored
+    source: Mapped[VisitSource]
+    source_sha256: Mapped[str | None] = mapped_column(String(64))  # of the file it came in
+    source_line: Mapped[int | None]
+    is_phantom: Mapped[bool] = mapped_column(default=False)
+    entered_by: Mapped[str] = mapped_column(String(64))  # username
+    entered_at: Mapped[datetime] = mapped_column(default=utc_now)
+    withdrawn_by: Mapped[str | None] = mapped_column(String(64))
+    withdrawn_at: Mapped[datetime | None]
+    withdrawn_reason: Mapped[str | None] = mapped_column(Text)
 
 
 class DataSet(Base):

@@ -18,6 +18,7 @@ from engine.findings.age import age_months_at
 from engine.findings.answers import Task
 from engine.findings.urgency import NO_URGENCY, most_urgent
 from engine.findings.urgency import Urgency as FindingUrgency
+from engine.services import growth_scores
 
 NOT_ONE_OF_THE_VIEWS = "it does not look like a hand, a fundus or a wrist: choose the task on the case, or reject it"
 
@@ -48,8 +49,10 @@ def missing_facts(image: Image, study: Study, patient: Patient) -> tuple[str, ..
 
 
 def learn_about_patient(session: Session, patient: Patient) -> None:
-    """A fact about the child became known: ages are computed anew, and undecided images are read again with it."""
+    """A fact about the child became known: ages and z-scores are computed anew, and undecided images are read again
+    with it."""
     session.flush()
+    growth_scores.refresh(session, patient)
     for study in repository.studies_of_patient(session, patient.id):
         study.age_months = age_or_none(patient.birth_date, study.acquired_on)
         read_again(session, study)
