@@ -5,7 +5,9 @@ Columns marked `identifying` hold what could name a child: they never leave in a
     patient ── study ── image ─┬─ prediction ── model_version ── deployment (which one is in use)
                                ├─ shadow_read ──┘      │
                                └─ review ── data_set_review ── data_set ── retrain_run
-       └── growth_visit              └───── user_account
+       └── growth_visit              ├───── user_account
+                                     └───── blind_case ── blind_read (read by somebody who must not know the review)
+    blind_answer (given before the read was shown) · gold_case (an answer beyond doubt) · quality_rule (how much of it)
     quarantine (files that were refused) · audit_event (who did what) · worker (who is alive)
 """
 
@@ -109,6 +111,25 @@ class RejectReason(StrEnum):
     OTHER = "other"
 
 
+class BlindKind(StrEnum):
+    """`second`: somebody else has decided the case. `gold`: its answer is beyond doubt, and the reader is tested."""
+
+    SECOND = "second"
+    GOLD = "gold"
+
+
+class BlindState(StrEnum):
+    """`open`: awaits its reader. `agrees`, `differs`: with the first reader, or with the gold answer; a second read
+    that differs awaits an adjudicator until it is `settled`. `void`: the first reader took their decision back, or the
+    gold case was retired."""
+
+    OPEN = "open"
+    AGREES = "agrees"
+    DIFFERS = "differs"
+    SETTLED = "settled"
+    VOID = "void"
+
+
 class QuarantineState(StrEnum):
     OPEN = "open"
     DISMISSED = "dismissed"
@@ -206,6 +227,8 @@ class Base(DeclarativeBase):
                 ReadState,
                 Verdict,
                 RejectReason,
+                BlindKind,
+                BlindState,
                 QuarantineState,
                 Role,
                 ModelState,
@@ -500,7 +523,39 @@ class UserAccount(Base):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
-class Review(Base):
+class BlindAnswer(Base):
+    """What a reader answered before the read was shown to them (blind-first). One a reader and image: nobody can
+    unsee."""
+
+    __tablename__ = "blind_answer"
+    __table_args__ = (UniqueConstraint("image_fk", "reader_fk"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    image_fk: Mapped[int] = mapped_column(ForeignKey("image.id"))
+    reader_fk: Mapped[int] = mapped_column(ForeignKey("user_account.id"), index=True)
+    answer: Mapped[dict[str, Any]]
+    seconds: Mapped[float | None]  # from image shown to this answer
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class DecisionColumns:
+    """What a reader decided about one image. With a `blind_answer_fk` they had answered before they saw the read."""
+
+    image_fk: Mapped[int] = mapped_column(ForeignKey("image.id"))
+    revision: Mapped[int]
+    prediction_fk: Mapped[int | None] = mapped_column(ForeignKey("prediction.id"), index=True)
+    reader_fk: Mapped[int] = mapped_column(ForeignKey("user_account.id"), index=True)
+    verdict: Mapped[Verdict]
+    answer: Mapped[dict[str, Any] | None]  # NULL when rejected or withdrawn
+    reject_reason: Mapped[RejectReason | None]
+    comment: Mapped[str | None] = mapped_column(Text)
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)  # what the form of the task adds
+    seconds: Mapped[float | None]  # from image shown to decision, what a blind-first answer took included
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    blind_answer_fk: Mapped[int | None] = mapped_column(ForeignKey("blind_answer.id"), index=True)
+
+
+class Review(DecisionColumns, Base):
     """One decision about one image. `revision` counts 1, 2, ... per image and each supersedes the one before;
     its uniqueness is what lets exactly one of two simultaneous readers win."""
 
@@ -511,20 +566,73 @@ class Review(Base):
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    image_fk: Mapped[int] = mapped_column(ForeignKey("image.id"))
-    revision: Mapped[int]
     supersedes_id: Mapped[int | None] = mapped_column(ForeignKey("review.id"), unique=True)
-    prediction_fk: Mapped[int | None] = mapped_column(ForeignKey("prediction.id"), index=True)
-    reader_fk: Mapped[int] = mapped_column(ForeignKey("user_account.id"), index=True)
-    verdict: Mapped[Verdict]
-    answer: Mapped[dict[str, Any] | None]  # NULL when rejected or withdrawn
-    reject_reason: Mapped[RejectReason | None]
-    comment: Mapped[str | None] = mapped_column(Text)
-    details: Mapped[dict[str, Any]] = mapped_column(default=dict)  # what the form of the task adds
-    seconds: Mapped[float | None]  # from image shown to decision
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
     reader: Mapped[UserAccount] = relationship(lazy="raise")
+    blind_answer: Mapped[BlindAnswer | None] = relationship(lazy="raise")
+
+
+class GoldCase(Base):
+    """An image whose answer is beyond doubt, mixed unseen into the readers' work to test them."""
+
+    __tablename__ = "gold_case"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    image_fk: Mapped[int] = mapped_column(ForeignKey("image.id"), unique=True)
+    answer: Mapped[dict[str, Any]]
+    source: Mapped[str] = mapped_column(Text)  # why it is beyond doubt
+    made_by: Mapped[str] = mapped_column(String(64))  # username
+    made_at: Mapped[datetime] = mapped_column(default=utc_now)
+    retired_at: Mapped[datetime | None]
+
+
+class BlindCase(Base):
+    """An image that somebody reads as if nobody had. To them it looks like any other on the worklist; what they decide
+    goes to `blind_read`, a table of its own, so that it never touches the case. Of a second read, `reader_fk` is NULL
+    until any other reader has read it; a gold case is dealt to one."""
+
+    __tablename__ = "blind_case"
+    __table_args__ = (Index("ix_blind_case_state_kind", "state", "kind"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[BlindKind]
+    state: Mapped[BlindState] = mapped_column(default=BlindState.OPEN)
+    image_fk: Mapped[int] = mapped_column(ForeignKey("image.id"), index=True)
+    study_fk: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
+    reader_fk: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"), index=True)
+    verdict: Mapped[Verdict | None]  # of the blind read that stands
+    first_review_fk: Mapped[int | None] = mapped_column(ForeignKey("review.id"), index=True)  # of a second read
+    first_reader_fk: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
+    adjudication_fk: Mapped[int | None] = mapped_column(ForeignKey("review.id"), index=True)  # what settled it
+    gold_fk: Mapped[int | None] = mapped_column(ForeignKey("gold_case.id"), index=True)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class BlindRead(DecisionColumns, Base):
+    """One decision of a blind reader; `revision` counts within the blind case, and the latest one stands."""
+
+    __tablename__ = "blind_read"
+    __table_args__ = (UniqueConstraint("blind_case_fk", "revision"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    blind_case_fk: Mapped[int] = mapped_column(ForeignKey("blind_case.id"))
+
+    reader: Mapped[UserAccount] = relationship(lazy="raise")
+    blind_answer: Mapped[BlindAnswer | None] = relationship(lazy="raise")
+    blind_case: Mapped[BlindCase] = relationship(lazy="raise")
+
+
+class QualityRule(Base):
+    """How a task's reads are checked; no row: not at all."""
+
+    __tablename__ = "quality_rule"
+
+    task: Mapped[Task] = mapped_column(primary_key=True)
+    blind_first: Mapped[bool] = mapped_column(default=False)
+    second_read_share: Mapped[float] = mapped_column(default=0.0)  # of the studies, 0 to 1
+    gold_every: Mapped[int] = mapped_column(default=0)  # one gold case in so many decisions of a reader; 0: none
+    changed_by: Mapped[str] = mapped_column(String(64))  # username
+    changed_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class Quarantine(Base):
