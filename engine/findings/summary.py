@@ -1,33 +1,27 @@
-"""One answer of any task in words, and its urgency."""
+"""One answer of any task in words, and its urgency; with the `details` of a review, what was added counts too."""
 
 from __future__ import annotations
 
-from engine.findings import bone_age, fracture, rop
+from collections.abc import Mapping
+from typing import Any
+
+from engine.findings import additions, rop
 from engine.findings.answers import Answer, Task
 from engine.findings.urgency import NO_URGENCY, Urgency
 
 TASK_WORDS = {Task.BONE_AGE: "bone age", Task.ROP: "ROP", Task.FRACTURE: "fracture"}  # within a sentence
 
 
-def answer_words(answer: Answer) -> str:
+NO_DETAILS: Mapping[str, Any] = {}
+
+
+def answer_words(answer: Answer, details: Mapping[str, Any] = NO_DETAILS) -> str:
     """ "9 y 2 m", "zone II, stage 2, no plus", "buckle fracture"."""
-    match Task(answer["task"]):
-        case Task.BONE_AGE:
-            return bone_age.words(answer)
-        case Task.ROP:
-            return rop.words(answer)
-        case Task.FRACTURE:
-            return fracture.words(answer)
+    return additions.words(answer, additions.stored(answer, details))
 
 
-def answer_urgency(answer: Answer, age_months: float | None) -> Urgency:
-    match Task(answer["task"]):
-        case Task.BONE_AGE:
-            return bone_age.urgency(answer)
-        case Task.ROP:
-            return rop.urgency(answer)
-        case Task.FRACTURE:
-            return fracture.urgency(answer, age_months)
+def answer_urgency(answer: Answer, age_months: float | None, details: Mapping[str, Any] = NO_DETAILS) -> Urgency:
+    return additions.urgency(answer, additions.stored(answer, details), age_months)
 
 
 def no_answer_urgency(task: Task | None) -> Urgency:

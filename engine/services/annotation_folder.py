@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from db.models import Image, Patient, Prediction, Review, Study, Verdict
 from engine.annotations import TASK_FOLDERS, Annotation, Split, annotations_file_name
 from engine.errors import Refused
+from engine.findings import additions
 from engine.findings.answers import Task, check_answer
 from engine.imaging.preprocess import stored_model_image
 from engine.services import images, words
@@ -91,12 +92,13 @@ def annotation_of(image_path: str, decided: Decided, **more: Any) -> Annotation:
 
 
 def details_without_free_text(review: Review) -> dict[str, Any]:
-    """What a reader typed may name the child; only switches and choices leave."""
-    return {
+    """What a reader typed may name the child; only switches and choices leave, and what was added to the answer."""
+    choices = {
         name: value
         for name, value in review.details.items()
         if CHOICE.fullmatch(name) and (isinstance(value, bool) or (isinstance(value, str) and CHOICE.fullmatch(value)))
     }
+    return choices | additions.stored(review.answer, review.details)
 
 
 def write_annotations(folder: Path, annotations: Mapping[Task, Mapping[Split, Sequence[Annotation]]]) -> None:

@@ -88,7 +88,7 @@ def read_urgency(prediction: Prediction, age_months: float | None) -> FindingUrg
 def decision_urgency(review: Review, study: Study) -> FindingUrgency:
     if review.answer is None:
         return summary.no_answer_urgency(study.task)
-    return summary.answer_urgency(review.answer, study.age_months)
+    return summary.answer_urgency(review.answer, study.age_months, review.details)
 
 
 def refresh(session: Session, study: Study) -> None:

@@ -29,6 +29,7 @@ from db.repositories.reads import latest_predictions
 from db.repositories.reviews import latest_reviews
 from db.session import writing
 from engine.errors import AdmissionRefused, AnswerRefused, Conflict, NotAllowed, NotFound
+from engine.findings import additions
 from engine.findings.answers import Answer, Task, check_answer
 from engine.services import audit, case_state, study_view
 from engine.services.accounts import READERS, Actor, account_of, require
@@ -53,8 +54,9 @@ __all__ = [
 @dataclass(frozen=True)
 class Decision:
     """`answer` goes with `corrected` only; `reject_reason` with `rejected` only, and "other" needs a comment.
-    `details` is what the form adds for its task, kept as JSON; {"no_burned_in_text": true} says that the reader
-    looked and found no text that identifies the child. `seconds` from image shown to decision."""
+    `details` is kept as JSON: what the reader added to the answer (engine.findings.additions, checked), marks on the
+    film, and more; {"no_burned_in_text": true} says that the reader looked and found no text that identifies the
+    child. `seconds` from image shown to decision."""
 
     verdict: Verdict
     answer: dict[str, Any] | None = None
@@ -83,7 +85,7 @@ def record_review(session: Session, actor: Actor, image_id: int, decision: Decis
 
     A correction that equals the read is stored as confirmed. Sending the same decision twice stores it once.
     Raises Conflict when there is a review or a read the reader has not seen, AnswerRefused for an answer outside
-    the closed set or while a needed fact is missing, NotFound, NotAllowed."""
+    the closed set, an addition that contradicts it, or while a needed fact is missing, NotFound, NotAllowed."""
     require(actor, *READERS)
     with writing(session):
         image, study = _image_and_study(session, image_id)
@@ -91,9 +93,10 @@ def record_review(session: Session, actor: Actor, image_id: int, decision: Decis
         prediction = latest_predictions(session, [image_id]).get(image_id)
         latest = latest_reviews(session, [image_id]).get(image_id)
         verdict, answer = _checked(decision, image, study, prediction)
+        details = _details(decision, answer)
 
         if latest is not None and latest.id != decision.seen_review_id:
-            if _is_same(latest, reader, verdict, answer, decision):
+            if _is_same(latest, reader, verdict, answer, details, decision):
                 return latest.id
             raise Conflict("this image has been decided in the meantime: look at that decision, then decide again")
         if latest is None and decision.seen_review_id is not None:
@@ -108,7 +111,7 @@ def record_review(session: Session, actor: Actor, image_id: int, decision: Decis
             answer=answer,
             reject_reason=decision.reject_reason,
             comment=_comment(decision),
-            details=decision.details,
+            details=details,
             seconds=decision.seconds,
         )
         _add(session, review, study)
@@ -151,13 +154,29 @@ def _checked(
     return Verdict.CORRECTED, answer
 
 
-def _is_same(latest: Review, reader: UserAccount, verdict: Verdict, answer: Answer | None, decision: Decision) -> bool:
+def _details(decision: Decision, answer: Answer | None) -> dict[str, Any]:
+    """As they are stored: the additions checked against the answer, and as `additions` writes them. Raises
+    AnswerRefused."""
+    names = {name for fields in additions.FIELDS.values() for name in fields}
+    others = {name: value for name, value in decision.details.items() if name not in names}
+    return others if answer is None else others | additions.checked(answer, decision.details)
+
+
+def _is_same(
+    latest: Review,
+    reader: UserAccount,
+    verdict: Verdict,
+    answer: Answer | None,
+    details: dict[str, Any],
+    decision: Decision,
+) -> bool:
     """The same reader sent the same decision again (a double click, a repeated request)."""
     return (
         latest.reader_fk == reader.id
         and latest.supersedes_id == decision.seen_review_id
         and latest.verdict == verdict
         and latest.answer == answer
+        and latest.details == details
         and latest.reject_reason == decision.reject_reason
         and latest.comment == _comment(decision)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from db.models import Image, Prediction, ReadState, Review, Verdict
+from engine.findings import additions
 from engine.findings.summary import answer_words
 
 
@@ -24,9 +25,11 @@ def read_words(image: Image, prediction: Prediction | None) -> str:
 
 
 def review_words(review: Review) -> str:
-    """ "confirmed", "corrected: 9 y 6 m", "rejected: poor quality"."""
+    """ "confirmed", "corrected: 9 y 6 m", "rejected: poor quality"; with something added also what was confirmed."""
     if review.verdict == Verdict.CORRECTED and review.answer is not None:
-        return f"corrected: {answer_words(review.answer)}"
+        return f"corrected: {answer_words(review.answer, review.details)}"
+    if review.verdict == Verdict.CONFIRMED and additions.stored(review.answer, review.details):
+        return f"confirmed: {answer_words(review.answer, review.details)}"
     if review.verdict == Verdict.REJECTED and review.reject_reason is not None:
         return f"rejected: {review.reject_reason.replace('_', ' ')}"
     return review.verdict.value

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from engine.annotations import TASK_FOLDERS
 from engine.errors import NotAllowed, Refused
-from engine.findings.answers import Task, bone_age_answer
+from engine.findings.answers import ALLOWED, Task, bone_age_answer, fracture_answer, rop_answer
 from engine.imaging.display import display_pixels
 from engine.imaging.preprocess import model_image
 from engine.services import export, images, review
@@ -76,6 +76,33 @@ def test_what_is_exported_is_read_back(session: Session, new_case: Callable, tmp
     for image in loaded:
         counted[image.annotation.task][image.split] += 1
     assert counted == summary.counts
+
+
+ADDED = {
+    Task.BONE_AGE: (bone_age_answer(131), {"method": "atlas_bone_by_bone"}),
+    Task.ROP: (
+        rop_answer("II", "4", "plus"),
+        {"aggressive": True, "notch": True, "substage": "b", "regression": "incomplete", "treatment": "anti_vegf"},
+    ),
+    Task.FRACTURE: (
+        fracture_answer("distal_radius"),
+        {"fracture_class": "sh2", "bone": "both", "region": "physis", "displaced": False, "open_fracture": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("task", Task)
+def test_what_was_added_to_an_answer_leaves_unchanged_and_the_answer_stays_in_its_set(
+    session: Session, new_case: Callable, tmp_path: Path, task: Task
+) -> None:
+    answer, added = ADDED[task]
+    decide(session, new_case(task), answer, **added, note="Jane", quality="limited")
+    export.export_annotations(session, ADMIN, tmp_path / "out")
+    (image,) = read_back(tmp_path / "out")
+    assert image.annotation.answer == answer and answer in ALLOWED[task]
+    assert image.annotation.provenance["details"] == {**added, "quality": "limited"}
+    [read] = json.loads((tmp_path / "out" / export.READER_READS_FILE).read_text())
+    assert (read["answer"], read["details"]) == (answer, {**added, "quality": "limited"})
 
 
 def test_nothing_that_names_the_child_leaves(session: Session, new_case: Callable, tmp_path: Path) -> None:

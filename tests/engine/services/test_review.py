@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -110,6 +111,37 @@ def test_what_is_refused(session: Session, new_case: Callable) -> None:
             review.record_review(session, READER, target.image_id, decision)
         assert refused.value.code == code
     assert session.scalar(select(func.count(Review.id))) == 0
+
+
+def test_what_is_added_to_an_answer_is_kept_beside_it(session: Session, new_case: Callable) -> None:
+    result = new_case(Task.ROP, rop_answer("II", "2", "none"))
+    image = image_of(session, result)
+    added = {"aggressive": True, "notch": False, "quality": "good", "regions": [{"x0": 1, "y0": 2, "x1": 3, "y1": 4}]}
+    review.record_review(session, READER, image.image_id, replace(confirm(image), details=added))
+    study = review.load_study(session, READER, result.study_id)
+    decision = study.images[0].decision
+    assert (decision.verdict, decision.answer) == (Verdict.CONFIRMED, rop_answer("II", "2", "none"))
+    assert decision.details == {name: value for name, value in added.items() if name != "notch"}
+    assert decision.words == "confirmed: zone II, stage 2, no plus, A-ROP"
+    assert study.urgency.level is Level.IMMEDIATE and "aggressive ROP" in study.urgency.reason
+
+
+def test_an_addition_that_contradicts_the_answer_is_refused(session: Session, new_case: Callable) -> None:
+    result = new_case(Task.FRACTURE, fracture_answer("normal"))
+    image = image_of(session, result)
+    displaced = {"displaced": True}
+    with pytest.raises(AnswerRefused) as refused:
+        review.record_review(session, READER, image.image_id, replace(confirm(image), details=displaced))
+    assert refused.value.code == "no_fracture"
+    review.record_review(session, READER, image.image_id, replace(reject(image), details=displaced))
+    assert image_of(session, result).decision.details == {}  # there is no answer to add to
+
+
+def test_a_second_sending_with_another_addition_is_another_decision(session: Session, new_case: Callable) -> None:
+    image = image_of(session, new_case(Task.FRACTURE, fracture_answer("buckle")))
+    review.record_review(session, READER, image.image_id, confirm(image))
+    with pytest.raises(Conflict):
+        review.record_review(session, READER, image.image_id, replace(confirm(image), details={"open_fracture": True}))
 
 
 def test_an_abstained_read_can_be_answered_by_the_reader(session: Session, new_case: Callable) -> None:
