@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from db.models import GrowthVisit, Patient
+
+PORTION = 500
 
 
 def visits_of_patient(session: Session, patient_fk: int) -> list[GrowthVisit]:
@@ -21,26 +24,58 @@ def visits_of_patient(session: Session, patient_fk: int) -> list[GrowthVisit]:
     return list(session.scalars(query))
 
 
-def visit_on(session: Session, patient_fk: int, day: date) -> GrowthVisit | None:
-    return session.scalar(
-        select(GrowthVisit).where(
-            GrowthVisit.patient_fk == patient_fk, GrowthVisit.measured_on == day, GrowthVisit.withdrawn_at.is_(None)
-        )
-    )
+def visits_of_patients(session: Session, patient_fks: Sequence[int]) -> dict[int, list[GrowthVisit]]:
+    """Those that stand, by child; children without visits are left out."""
+    found: dict[int, list[GrowthVisit]] = defaultdict(list)
+    for some in _portions(patient_fks):
+        query = select(GrowthVisit).where(GrowthVisit.patient_fk.in_(some), GrowthVisit.withdrawn_at.is_(None))
+        for visit in session.scalars(query):
+            found[visit.patient_fk].append(visit)
+    return dict(found)
 
 
-def locked_patient(session: Session, patient_fk: int) -> Patient | None:
-    """Until the end of the transaction nobody else adds to the child's visits (the row is locked on PostgreSQL)."""
-    return session.scalar(
-        select(Patient).where(Patient.id == patient_fk).with_for_update().execution_options(populate_existing=True)
-    )
+def patients(session: Session, patient_fks: Iterable[int]) -> list[Patient]:
+    found: list[Patient] = []
+    for some in _portions(list(patient_fks)):
+        found += session.scalars(select(Patient).where(Patient.id.in_(some)))
+    return found
 
 
 def patients_by_name(session: Session, names: Sequence[str]) -> list[Patient]:
     """Children whose patient ID or pseudonym is one of `names`."""
     found: dict[int, Patient] = {}
-    for first in range(0, len(names), 500):  # SQLite takes a limited number of values in one statement
-        some = names[first : first + 500]
-        query = select(Patient).where(Patient.patient_id.in_(some) | Patient.pseudonym.in_(some))
+    for some in _portions(names):
+        query = select(Patient).where(or_(Patient.patient_id.in_(some), Patient.pseudonym.in_(some)))
         found |= {patient.id: patient for patient in session.scalars(query)}
     return list(found.values())
+
+
+def children(session: Session, search: str, limit: int) -> list[tuple[Patient, int]]:
+    """Children with how many visits of theirs stand, those with the most first."""
+    counted = (
+        select(GrowthVisit.patient_fk, func.count().label("visits"))
+        .where(GrowthVisit.withdrawn_at.is_(None))
+        .group_by(GrowthVisit.patient_fk)
+        .subquery()
+    )
+    visits = func.coalesce(counted.c.visits, 0)
+    query = (
+        select(Patient, visits)
+        .outerjoin(counted, counted.c.patient_fk == Patient.id)
+        .order_by(visits.desc(), Patient.id)
+        .limit(limit)
+    )
+    if search:
+        query = query.where(
+            or_(
+                Patient.pseudonym.icontains(search, autoescape=True),
+                Patient.patient_id.icontains(search, autoescape=True),
+            )
+        )
+    return [(patient, count) for patient, count in session.execute(query)]
+
+
+def _portions(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """SQLite takes a limited number of values in one statement."""
+    for first in range(0, len(values), PORTION):
+        yield values[first : first + PORTION]

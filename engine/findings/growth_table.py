@@ -57,6 +57,22 @@ class TableRow:
 
 
 @dataclass(frozen=True)
+class CellRow:
+    """One line as it is written, by column. `issues`: it has too many or too few cells."""
+
+    line: int
+    cells: dict[str, str]
+    issues: tuple[Issue, ...]
+
+
+@dataclass(frozen=True)
+class CellTable:
+    columns: tuple[str, ...]
+    delimiter: str
+    rows: tuple[CellRow, ...]
+
+
+@dataclass(frozen=True)
 class ScoredTable:
     columns: tuple[str, ...]
     delimiter: str
@@ -109,24 +125,40 @@ def read_table(source: Path, *, today: date) -> ScoredTable:
     """Every row of a CSV file (comma, semicolon or tab; UTF-8 or Windows-1252), read and scored."""
     if source.stat().st_size > MAX_BYTES:
         raise FileRefused("too_large", f"{source.name} has more than {MAX_BYTES // 1_000_000} MB: split it")
-    text = _text(source)
+    table = read_cells(source.name, source.read_bytes())
+    _check_header(source.name, table.columns)
+    # cells of a row with too many or too few stand under the wrong names: none of them is read
+    known = [row.issues for row in table.rows]
+    scored = score_rows([{} if row.issues else row.cells for row in table.rows], today=today, issues=known)
+    rows = [TableRow(row.line, row.cells, result) for row, result in zip(table.rows, scored, strict=True)]
+    return ScoredTable(table.columns, table.delimiter, tuple(rows))
+
+
+def read_cells(name: str, content: bytes) -> CellTable:
+    """The cells of a CSV file as they are written, whatever its columns are called. `name` is for the refusal.
+
+    Raises FileRefused for what is no table, or has a column twice."""
+    text = _text(name, content)
     header = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=header.count)
     try:
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         columns = tuple(name.strip() for name in next(lines, []))
-        _check_header(source.name, columns)
+        doubled = sorted({column for column in columns if columns.count(column) > 1})
+        if doubled:
+            raise FileRefused("column_twice", f"{name} has the column {doubled[0]!r} more than once")
         records = [(lines.line_num, record) for record in lines if any(cell.strip() for cell in record)]
     except csv.Error as error:
-        raise FileRefused("not_a_table", f"{source.name} cannot be read as a table: {error}") from error
-    cells = [dict(zip(columns, record + [""] * (len(columns) - len(record)), strict=False)) for _, record in records]
-    known = [_wrong_length(len(record), len(columns)) for _, record in records]
-    # cells of a row with too many or too few stand under the wrong names: none of them is read
-    scored = score_rows(
-        [{} if wrong else row for row, wrong in zip(cells, known, strict=True)], today=today, issues=known
-    )
-    rows = [TableRow(line, row, result) for (line, _), row, result in zip(records, cells, scored, strict=True)]
-    return ScoredTable(columns, delimiter, tuple(rows))
+        raise FileRefused("not_a_table", f"{name} cannot be read as a table: {error}") from error
+    rows = [
+        CellRow(
+            line,
+            dict(zip(columns, record + [""] * (len(columns) - len(record)), strict=False)),
+            tuple(_wrong_length(len(record), len(columns))),
+        )
+        for line, record in records
+    ]
+    return CellTable(columns, delimiter, tuple(rows))
 
 
 def score_rows(
@@ -236,10 +268,9 @@ class _RowReader:
         return None
 
 
-def _text(source: Path) -> str:
-    content = source.read_bytes()
+def _text(name: str, content: bytes) -> str:
     if b"\0" in content:
-        raise FileRefused("not_text", f"{source.name} is not a text file: save it as CSV (UTF-8)")
+        raise FileRefused("not_text", f"{name} is not a text file: save it as CSV (UTF-8)")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -247,9 +278,6 @@ def _text(source: Path) -> str:
 
 
 def _check_header(name: str, columns: tuple[str, ...]) -> None:
-    doubled = sorted({column for column in columns if columns.count(column) > 1})
-    if doubled:
-        raise FileRefused("column_twice", f"{name} has the column {doubled[0]!r} more than once")
     missing = [] if "sex" in columns else ["sex"]
     if not any(set(needed) <= set(columns) for needed in AGE_COLUMNS):
         missing.append("an age (age_days, age_months, or birth_date and measured_on)")
