@@ -10,7 +10,7 @@ from db.models import Image, Role
 from db.repositories import studies as repository
 from engine.errors import NotFound
 from engine.imaging import film_store
-from engine.imaging.film import Film
+from engine.imaging.film import Film, FilmTags
 from engine.imaging.load import load_film
 from engine.services.accounts import READERS, Actor, require
 from engine.settings import settings
@@ -60,6 +60,15 @@ def film_facts(file_sha256: str) -> Film:
     """The film without its pixels, for the services that have checked the actor. Raises NotFound."""
     _decode_again_if_lost(file_sha256)
     return film_store.load_without_pixels(films_folder(), file_sha256)
+
+
+def tags_if_kept(file_sha256: str) -> FilmTags | None:
+    """What the file says of the child and the examination, without decoding it again; None where its decoded film is
+    gone. Identifying: for comparing, never for showing. For the services that have checked the actor."""
+    try:
+        return film_store.load_without_pixels(films_folder(), file_sha256).tags
+    except NotFound:
+        return None
 
 
 def study_image_ids(session: Session, actor: Actor, study_id: int) -> list[int]:
