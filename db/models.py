@@ -9,7 +9,8 @@ Columns marked `identifying` hold what could name a child: they never leave in a
                                      └───── blind_case ── blind_read (read by somebody who must not know the review)
     blind_answer (given before the read was shown) · gold_case (an answer beyond doubt) · quality_rule (how much of it)
     quarantine (files that were refused) · audit_event (who did what) · worker (who is alive)
-"""
+
+How readers share the work has tables of its own: db.worklist_tables."""
 
 from __future__ import annotations
 
@@ -265,8 +266,10 @@ class Study(Base):
     __tablename__ = "study"
     __table_args__ = (
         # the worklist's three orders: by what is left to do, by urgency, by date
-        Index("ix_study_status_urgency_rank_acquired_on", "status", "urgency_rank", "acquired_on"),
-        Index("ix_study_urgency_rank_acquired_on", "urgency_rank", "acquired_on"),
+        Index("ix_study_status_urgency_rank_act_by", "status", "urgency_rank", "act_by", "acquired_on"),
+        Index("ix_study_urgency_rank_act_by", "urgency_rank", "act_by", "acquired_on"),
+        # how many of each group are decided (engine.services.case_order)
+        Index("ix_study_status_learn_group", "status", "learn_group"),
         Index("ix_study_acquired_on", "acquired_on"),
         Index("ix_study_received_at", "received_at"),
     )
@@ -289,6 +292,9 @@ class Study(Base):
     )
     urgency_reason: Mapped[str | None] = mapped_column(Text)
     urgency_unverified: Mapped[bool] = mapped_column(default=False)  # the rule behind it awaits a clinician's check
+    act_by: Mapped[date | None]  # the day on which the rule's time runs out; NULL: no such time, or no examination date
+    learn_value: Mapped[float | None]  # what a model could learn from the case itself, 0 to 1; NULL before its read
+    learn_group: Mapped[str | None] = mapped_column(String(200))  # task, sex, age band, site (case_order.group_of)
     age_months: Mapped[float | None]  # at acquisition, calendar months with decimals; NULL when unknown
     warnings: Mapped[list[str]] = mapped_column(default=list)
     is_phantom: Mapped[bool] = mapped_column(default=False)

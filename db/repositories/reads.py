@@ -40,6 +40,11 @@ def latest_predictions(session: Session, image_ids: Sequence[int]) -> dict[int, 
     return {prediction.image_fk: prediction for prediction in session.scalars(query)}
 
 
+def predictions_of_images(session: Session, image_ids: Sequence[int]) -> list[Prediction]:
+    """Every read there is of them, the latest last."""
+    return list(session.scalars(select(Prediction).where(Prediction.image_fk.in_(image_ids)).order_by(Prediction.id)))
+
+
 def prediction_of_round(
     session: Session, image_id: int, read_round: int, model_version_id: int | None = None
 ) -> Prediction | None:

@@ -69,33 +69,37 @@ def images_by_pixels(session: Session, pixel_sha256: str) -> list[Image]:
 
 @dataclass(frozen=True)
 class Order:
-    """Columns to sort by, the second of each pair True for descending; unknown values come last either way, and the
-    study's id settles what is left, so that the order is total."""
+    """Columns, or expressions over them, to sort by; the second of each pair True for descending. Unknown values come
+    last either way, and the study's id settles what is left, so that the order is total."""
 
-    columns: tuple[tuple[InstrumentedAttribute[Any], bool], ...]
+    columns: tuple[tuple[ColumnElement[Any], bool], ...]
 
     def reversed(self) -> Order:
         return Order(tuple((column, not descending) for column, descending in self.columns))
 
     @property
-    def with_id(self) -> tuple[tuple[InstrumentedAttribute[Any], bool], ...]:
+    def with_id(self) -> tuple[tuple[ColumnElement[Any], bool], ...]:
         return (*self.columns, (Study.id, False))
 
-    def by(self) -> list[ColumnElement[Any]]:
+    def by(self, backwards: bool = False) -> list[ColumnElement[Any]]:
+        if backwards:
+            return [
+                (column.asc() if descending else column.desc()).nulls_first() for column, descending in self.with_id
+            ]
         return [(column.desc() if descending else column.asc()).nulls_last() for column, descending in self.with_id]
 
-    def after(self, values: Sequence[Any]) -> ColumnElement[bool]:
-        """Everything that comes after the row with these values of the columns and the id."""
+    def after(self, values: Sequence[Any], backwards: bool = False) -> ColumnElement[bool]:
+        """Everything that comes after (`backwards`: before) the row with these values of the columns and the id."""
         tied: list[ColumnElement[bool]] = []
         alternatives: list[ColumnElement[bool]] = []
         for (column, descending), value in zip(self.with_id, values, strict=True):
             if value is None:
-                later: ColumnElement[bool] = false()
+                beyond: ColumnElement[bool] = column.is_not(None) if backwards else false()
             else:
-                later = column < value if descending else column > value
-                if column is not Study.id:
-                    later = or_(later, column.is_(None))
-            alternatives.append(and_(*tied, later))
+                beyond = column < value if descending != backwards else column > value
+                if column is not Study.id and not backwards:
+                    beyond = or_(beyond, column.is_(None))
+            alternatives.append(and_(*tied, beyond))
             tied.append(column.is_(None) if value is None else column == value)
         return or_(*alternatives)
 
@@ -110,6 +114,7 @@ class StudyQuery:
     urgencies: Sequence[Urgency] = ()
     search: str = ""
     age_months_range: tuple[float, float] | None = None
+    also: tuple[ColumnElement[bool], ...] = ()  # further conditions on Study
 
     def conditions(self) -> list[ColumnElement[bool]]:
         conditions: list[ColumnElement[bool]] = []
@@ -127,7 +132,7 @@ class StudyQuery:
             patients = select(Patient.id).where(_contains(term, Patient.pseudonym, Patient.patient_id))
             of_study = _contains(term, Study.accession_number, Study.study_instance_uid)
             conditions.append(or_(Study.patient_fk.in_(patients), of_study))
-        return conditions
+        return [*conditions, *self.also]
 
     def apply(self, query: Select[Any]) -> Select[Any]:
         """`query` selects from Study."""
@@ -159,12 +164,18 @@ def is_among(session: Session, query: StudyQuery, study_id: int) -> bool:
 
 
 def study_after(
-    session: Session, query: StudyQuery, order: Order, values: Sequence[Any] | None, without_id: int | None
+    session: Session,
+    query: StudyQuery,
+    order: Order,
+    values: Sequence[Any] | None,
+    without_id: int | None,
+    backwards: bool = False,
 ) -> int | None:
-    """The first study after `values` (from the top when None), leaving out `without_id`."""
-    statement = query.apply(select(Study.id)).order_by(*order.by()).limit(1)
+    """The first study after `values` (from the top when None), leaving out `without_id`; `backwards`: the last one
+    before them (from the end when None)."""
+    statement = query.apply(select(Study.id)).order_by(*order.by(backwards)).limit(1)
     if values is not None:
-        statement = statement.where(order.after(values))
+        statement = statement.where(order.after(values, backwards))
     if without_id is not None:
         statement = statement.where(Study.id != without_id)
     return session.scalar(statement)

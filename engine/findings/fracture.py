@@ -175,6 +175,7 @@ def urgency(answer: Answer, age_months: float | None, finding: Finding | None = 
             f"{WORDS[fracture]} under {SAFEGUARDING_AGE_MONTHS} months of age: {SAFEGUARDING}",
             WORKSTATION.citation,
             unverified=True,
+            within_hours=ACT_WITHIN_HOURS[Speed.URGENT],
         )
     if fracture is Fracture.DISTAL_RADIUS:
         return Urgency(
@@ -182,6 +183,7 @@ def urgency(answer: Answer, age_months: float | None, finding: Finding | None = 
             f"distal radius fracture: unstable, see within {REVIEW_UNSTABLE_DAYS} days",
             "instability Randsborg 2009; interval a default of this workstation",
             unverified=True,
+            within_hours=24 * REVIEW_UNSTABLE_DAYS,
         )
     return NO_URGENCY
 
@@ -219,7 +221,7 @@ def _urgency_of(finding: Finding, fracture: Fracture, age_months: float | None) 
     hours = found.act_within_hours
     within = "" if hours is None else f", act within {hours} h" if hours <= 24 else f", see within {hours // 24} days"
     reason = found.reason + within + (f"; {found.safeguarding}" if found.safeguarding else "")
-    return Urgency(found.level, reason, found.source.citation, found.source.unverified)
+    return Urgency(found.level, reason, found.source.citation, found.source.unverified, hours)
 
 
 def _safeguarding(finding: Finding, age_months: float | None) -> str | None:

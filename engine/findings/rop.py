@@ -288,9 +288,11 @@ def urgency(answer: Answer, eye: Eye | None = None) -> Urgency:
         return NO_URGENCY
     finding = f"{found.finding} ({eye.words})" if found.finding.startswith("ETROP") else found.finding
     action = found.action
+    hours = found.act_within_hours
     if found.reexamine_within_days is not None:
         action = f"re-examine within {found.reexamine_within_days} days"
-    return Urgency(found.level, f"{finding}: {action}", found.source.citation, found.source.unverified)
+        hours = 24 * found.reexamine_within_days
+    return Urgency(found.level, f"{finding}: {action}", found.source.citation, found.source.unverified, hours)
 
 
 def no_grade_urgency() -> Urgency:
@@ -300,6 +302,7 @@ def no_grade_urgency() -> Urgency:
         f"eye not graded: examine or repeat within {REPEAT_UNGRADABLE_DAYS} days, never counts as no ROP",
         WORKSTATION.citation,
         unverified=True,
+        within_hours=24 * REPEAT_UNGRADABLE_DAYS,
     )
 
 

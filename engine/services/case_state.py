@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session
 
 from db.models import Image, Patient, Prediction, ReadState, Review, Study, StudyStatus, Urgency, Verdict
 from db.repositories import studies as repository
-from db.repositories.reads import latest_predictions
-from db.repositories.reviews import latest_reviews
+from db.repositories.reads import latest_predictions, predictions_of_images
+from db.repositories.reviews import latest_reviews, reviews_of_images
 from engine.findings import bone_age, summary
 from engine.findings.age import age_months_at
-from engine.findings.answers import Task
+from engine.findings.answers import Answer, Task
 from engine.findings.urgency import NO_URGENCY, most_urgent
 from engine.findings.urgency import Urgency as FindingUrgency
-from engine.services import growth_scores
+from engine.services import case_order, growth_scores
 
 NOT_ONE_OF_THE_VIEWS = "it does not look like a hand, a fundus or a wrist: choose the task on the case, or reject it"
 
@@ -75,6 +75,20 @@ def age_or_none(birth_date: date | None, acquired_on: date | None) -> float | No
     return age_months_at(birth_date, acquired_on)
 
 
+def answers_given(session: Session, image_ids: Sequence[int]) -> dict[int, list[Answer]]:
+    """Image -> the latest answer of every model version and of every reader who did not take theirs back."""
+    given: dict[int, dict[tuple[str, int], Answer]] = {image_id: {} for image_id in image_ids}
+    for read in predictions_of_images(session, image_ids):
+        if read.answer is not None:
+            given[read.image_fk]["model", read.model_version_fk] = read.answer
+    for image_id, history in reviews_of_images(session, image_ids).items():
+        withdrawn = {review.supersedes_id for review in history if review.verdict == Verdict.WITHDRAWN}
+        for review in reversed(history):
+            if review.answer is not None and review.id not in withdrawn:
+                given[image_id]["reader", review.reader_fk] = review.answer
+    return {image_id: list(by_whom.values()) for image_id, by_whom in given.items()}
+
+
 def in_force(review: Review | None) -> Review | None:
     return None if review is None or review.verdict == Verdict.WITHDRAWN else review
 
@@ -102,6 +116,18 @@ def refresh(session: Session, study: Study) -> None:
     study.urgency = Urgency(urgency.level)
     study.urgency_reason = urgency.reason
     study.urgency_unverified = urgency.unverified
+    study.act_by = urgency.act_by(study.acquired_on)
+    _refresh_learn_value(session, study, predictions)
+
+
+def _refresh_learn_value(session: Session, study: Study, predictions: dict[int, Prediction]) -> None:
+    """What a model could learn from it; of a decided study it stays what it was while readers had it before them."""
+    study.learn_group = case_order.group_of(study.task, study.patient.sex, study.age_months, study.site)
+    if study.status in (StudyStatus.REVIEWED, StudyStatus.REJECTED):
+        return
+    answers = answers_given(session, [image.id for image in study.images])
+    value = case_order.learn_value(list(predictions.values()), answers.values())
+    study.learn_value = None if value is None else value.total
 
 
 def _status(images: Sequence[Image], decisions: dict[int, Review | None]) -> StudyStatus:

@@ -31,7 +31,7 @@ from db.session import writing
 from engine.errors import AdmissionRefused, AnswerRefused, Conflict, NotAllowed, NotFound
 from engine.findings import additions
 from engine.findings.answers import Answer, Task, check_answer
-from engine.services import audit, case_state, study_view
+from engine.services import audit, case_state, claims, study_view
 from engine.services.accounts import READERS, Actor, account_of, require
 from engine.services.study_view import ImageView, ReadView, ReviewView, StudyView
 
@@ -84,8 +84,10 @@ def record_review(session: Session, actor: Actor, image_id: int, decision: Decis
     """Add a decision and return its id. Commits.
 
     A correction that equals the read is stored as confirmed. Sending the same decision twice stores it once.
-    Raises Conflict when there is a review or a read the reader has not seen, AnswerRefused for an answer outside
-    the closed set, an addition that contradicts it, or while a needed fact is missing, NotFound, NotAllowed."""
+    It ends the reader's claim on the case, with its last undecided image.
+    Raises Conflict while another reader has the case open, or when there is a review or a read the reader has not
+    seen, AnswerRefused for an answer outside the closed set, an addition that contradicts it, or while a needed fact is
+    missing, NotFound, NotAllowed."""
     require(actor, *READERS)
     with writing(session):
         image, study = _image_and_study(session, image_id)
@@ -101,6 +103,7 @@ def record_review(session: Session, actor: Actor, image_id: int, decision: Decis
             raise Conflict("this image has been decided in the meantime: look at that decision, then decide again")
         if latest is None and decision.seen_review_id is not None:
             raise Conflict(f"the image has no review {decision.seen_review_id}: open the case again")
+        claims.refuse_if_taken(session, study.id, reader)
         review = Review(
             image_fk=image_id,
             revision=latest.revision + 1 if latest else 1,
@@ -115,6 +118,7 @@ def record_review(session: Session, actor: Actor, image_id: int, decision: Decis
             seconds=decision.seconds,
         )
         _add(session, review, study)
+        claims.decided(session, image_id, study, reader)
         detail = {"review": review.id, "verdict": verdict.value, "supersedes": review.supersedes_id}
         audit.record(session, actor, "review.recorded", f"image:{image_id}", detail)
         return review.id

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
+from types import SimpleNamespace
 from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from db.models import URGENCY_RANK, Prediction, Review, Role, Study, StudyStatus, Urgency, Worker
+from db.models import URGENCY_RANK, Prediction, Review, Role, Study, StudyStatus, Urgency, UserAccount, Worker
+from db.repositories import shared_work
 from db.repositories import studies as repository
+from db.repositories.accounts import account_by_username
 from db.repositories.quarantine import count_open
 from db.repositories.reads import latest_predictions
 from db.repositories.reviews import latest_reviews
@@ -20,18 +24,27 @@ from db.types import utc_now
 from engine.findings.age import months_words
 from engine.findings.answers import Task
 from engine.findings.urgency import Level, most_urgent
-from engine.services import case_state, words
+from engine.services import case_order, case_state, words
 from engine.services.accounts import READERS, Actor, require
 
 
 class Sort(StrEnum):
-    URGENCY = "urgency"  # gravest first, then oldest examination first
+    URGENCY = "urgency"  # gravest first, then whose time runs out first, then oldest examination first
+    LEARNING = "learning"  # urgent ones first, then what a model could learn most from: engine.services.case_order
     ACQUIRED = "acquired"
     RECEIVED = "received"
     AGE = "age"
     SITE = "site"
     STATUS = "status"
     PATIENT = "patient"
+
+
+class Whose(StrEnum):
+    """Cases by assignment, as the reader who asks sees it."""
+
+    ANYBODYS = "anybodys"
+    MINE = "mine"
+    NOBODYS = "nobodys"
 
 
 @dataclass(frozen=True)
@@ -45,8 +58,18 @@ class WorklistFilter:
     urgencies: tuple[Level, ...] = ()
     search: str = ""
     age_months_range: tuple[float, float] | None = None
+    whose: Whose = Whose.ANYBODYS
     sort: Sort = Sort.URGENCY
     descending: bool = False  # turns the order of `sort` round
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A reader, by display name. `until`: while they do nothing more, of an open case."""
+
+    reader: str
+    is_me: bool
+    until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -65,11 +88,16 @@ class WorklistRow:
     urgency: Level
     urgency_reason: str | None
     urgency_unverified: bool
+    act_by: date | None  # the day on which the rule's time runs out; None: it has none, or no examination date
     read_words: str  # "9 y 2 m", "zone II, stage 2, no plus", "buckle fracture", "no read: ...", "awaiting read"
     review_words: str | None  # "confirmed", "corrected: 9 y 6 m", "rejected: poor quality"
     image_count: int
     warning_count: int
     is_phantom: bool
+    open_at: Holder | None  # the reader who has it open now
+    assigned_to: Holder | None
+    note_count: int  # hand-over notes that nobody has settled
+    learn_reason: str | None  # why it stands where it stands, in the order of Sort.LEARNING only
 
 
 @dataclass(frozen=True)
@@ -102,12 +130,14 @@ class Overview:
 ALIVE_SECONDS = 30
 
 ORDERS = {
-    Sort.URGENCY: Order(((Study.urgency_rank, True), (Study.acquired_on, False))),
+    Sort.URGENCY: Order(((Study.urgency_rank, True), (Study.act_by, False), (Study.acquired_on, False))),
     Sort.ACQUIRED: Order(((Study.acquired_on, False),)),
     Sort.RECEIVED: Order(((Study.received_at, False),)),
     Sort.AGE: Order(((Study.age_months, False),)),
     Sort.SITE: Order(((Study.site, False), (Study.acquired_on, False))),
-    Sort.STATUS: Order(((Study.status, False), (Study.urgency_rank, True), (Study.acquired_on, False))),
+    Sort.STATUS: Order(
+        ((Study.status, False), (Study.urgency_rank, True), (Study.act_by, False), (Study.acquired_on, False))
+    ),
     Sort.PATIENT: Order(((Study.patient_fk, False), (Study.acquired_on, False))),
 }
 
@@ -117,17 +147,24 @@ def worklist_page(
 ) -> WorklistPage:
     """One page, counted from 1. Raises NotAllowed."""
     require(actor, *READERS)
-    query, before = _query(filter), (page - 1) * page_size
-    studies = repository.studies_page(session, query, _order(filter), before, page_size)
+    query, before = _query(session, actor, filter), (page - 1) * page_size
+    counts = case_order.group_counts(session) if filter.sort is Sort.LEARNING else {}
+    studies = repository.studies_page(session, query, _order(filter, counts), before, page_size)
     is_last_page = len(studies) < page_size and (studies or page == 1)
     total = before + len(studies) if is_last_page else repository.count_studies(session, query)
-    image_ids = [image.id for study in studies for image in study.images]
-    predictions = latest_predictions(session, image_ids)
-    decisions = {id: case_state.in_force(review) for id, review in latest_reviews(session, image_ids).items()}
-    return WorklistPage([_row(study, predictions, decisions) for study in studies], total, page, page_size)
+    rows = _Rows(session, actor, studies)
+    return WorklistPage(
+        [rows.row(study, counts if filter.sort is Sort.LEARNING else None) for study in studies], total, page, page_size
+    )
 
 
-def _query(filter: WorklistFilter) -> StudyQuery:
+def _query(session: Session, actor: Actor, filter: WorklistFilter) -> StudyQuery:
+    account = account_by_username(session, actor.username) if filter.whose is Whose.MINE else None
+    whose = {
+        Whose.ANYBODYS: (),
+        Whose.MINE: (shared_work.is_assigned_to([account.id] if account else []),),
+        Whose.NOBODYS: (~shared_work.is_assigned(),),
+    }
     return StudyQuery(
         statuses=filter.statuses,
         tasks=filter.tasks,
@@ -135,15 +172,52 @@ def _query(filter: WorklistFilter) -> StudyQuery:
         urgencies=filter.urgencies,
         search=filter.search,
         age_months_range=filter.age_months_range,
+        also=whose[filter.whose],
     )
 
 
-def _order(filter: WorklistFilter) -> Order:
-    order = ORDERS[filter.sort]
+def _order(filter: WorklistFilter, counts: Mapping[str, int]) -> Order:
+    order = Order(case_order.order_columns(counts)) if filter.sort is Sort.LEARNING else ORDERS[filter.sort]
     return order.reversed() if filter.descending else order
 
 
-def _row(study: Study, predictions: dict[int, Prediction], decisions: dict[int, Review | None]) -> WorklistRow:
+class _Rows:
+    """What a page of studies needs besides the studies, fetched for all of them at once."""
+
+    def __init__(self, session: Session, actor: Actor, studies: Sequence[Study]) -> None:
+        self.actor, self.session = actor, session
+        image_ids = [image.id for study in studies for image in study.images]
+        study_ids = [study.id for study in studies]
+        self.predictions = latest_predictions(session, image_ids)
+        reviews = latest_reviews(session, image_ids)
+        self.decisions = {image_id: case_state.in_force(review) for image_id, review in reviews.items()}
+        self.claims = shared_work.claims_of(session, study_ids, utc_now())
+        self.assignments = shared_work.assignments_of(session, study_ids)
+        self.notes = shared_work.open_note_counts(session, study_ids)
+
+    def row(self, study: Study, counts: Mapping[str, int] | None) -> WorklistRow:
+        """`counts` (case_order.group_counts): with the reason for its place in the order of what teaches most."""
+        claim, assignment = self.claims.get(study.id), self.assignments.get(study.id)
+        return WorklistRow(
+            **_columns(study, self.predictions, self.decisions),
+            open_at=self._holder(claim.reader, claim.ends_at) if claim else None,
+            assigned_to=self._holder(assignment.reader) if assignment else None,
+            note_count=self.notes.get(study.id, 0),
+            learn_reason=None if counts is None else self._learn_reason(study, counts),
+        )
+
+    def _holder(self, reader: UserAccount, until: datetime | None = None) -> Holder:
+        return Holder(reader.display_name, reader.username == self.actor.username, until)
+
+    def _learn_reason(self, study: Study, counts: Mapping[str, int]) -> str:
+        image_ids = [image.id for image in study.images]
+        reads = [self.predictions[image_id] for image_id in image_ids if image_id in self.predictions]
+        answers = case_state.answers_given(self.session, image_ids)
+        value = case_order.learn_value(reads, answers.values())
+        return "not read yet" if value is None else case_order.reason(reads, value, study.learn_group, counts)
+
+
+def _columns(study: Study, predictions: dict[int, Prediction], decisions: dict[int, Review | None]) -> dict[str, Any]:
     reads = [(image, words.read_words(image, predictions.get(image.id))) for image in study.images]
     reviews = [
         (image, words.review_words(decision))
@@ -151,55 +225,90 @@ def _row(study: Study, predictions: dict[int, Prediction], decisions: dict[int, 
         if (decision := decisions.get(image.id)) is not None
     ]
     lateralities = {image.laterality.value for image in study.images if image.laterality}
-    return WorklistRow(
-        study_id=study.id,
-        pseudonym=study.patient.pseudonym,
-        task=Task(study.task) if study.task else None,
-        lateralities=tuple(sorted(lateralities)),
-        sex=study.patient.sex.value if study.patient.sex else None,
-        age_months=study.age_months,
-        age_words=None if study.age_months is None else months_words(study.age_months),
-        site=study.site,
-        acquired_on=study.acquired_on,
-        received_at=study.received_at,
-        status=study.status,
-        urgency=Level(study.urgency),
-        urgency_reason=study.urgency_reason,
-        urgency_unverified=study.urgency_unverified,
-        read_words=words.of_images(reads),
-        review_words=words.of_images(reviews) or None,
-        image_count=len(study.images),
-        warning_count=len(study.warnings),
-        is_phantom=study.is_phantom,
-    )
+    return {
+        "study_id": study.id,
+        "pseudonym": study.patient.pseudonym,
+        "task": Task(study.task) if study.task else None,
+        "lateralities": tuple(sorted(lateralities)),
+        "sex": study.patient.sex.value if study.patient.sex else None,
+        "age_months": study.age_months,
+        "age_words": None if study.age_months is None else months_words(study.age_months),
+        "site": study.site,
+        "acquired_on": study.acquired_on,
+        "received_at": study.received_at,
+        "status": study.status,
+        "urgency": Level(study.urgency),
+        "urgency_reason": study.urgency_reason,
+        "urgency_unverified": study.urgency_unverified,
+        "act_by": study.act_by,
+        "read_words": words.of_images(reads),
+        "review_words": words.of_images(reviews) or None,
+        "image_count": len(study.images),
+        "warning_count": len(study.warnings),
+        "is_phantom": study.is_phantom,
+    }
 
 
-def next_study(session: Session, actor: Actor, filter: WorklistFilter, after_study_id: int | None = None) -> int | None:
-    """The study that follows `after_study_id` in the filter's order, starting again at the top after the last one;
-    None when the filter holds no other study. Where `after_study_id` does not match the filter any more, as it was
-    just decided, its place in the order is the one it had while it awaited review."""
+def next_study(
+    session: Session,
+    actor: Actor,
+    filter: WorklistFilter,
+    after_study_id: int | None = None,
+    *,
+    backwards: bool = False,
+) -> int | None:
+    """The study that follows `after_study_id` in the filter's order (`backwards`: the one before it), starting again
+    at the other end after the last one; None when there is no other. Cases that another reader has open, or that are
+    assigned to another, are passed over. Where `after_study_id` does not match the filter any more, as it was just
+    decided, its place in the order is the one it had while it awaited review."""
     require(actor, *READERS)
-    query, order = _query(filter), _order(filter)
+    query = _query(session, actor, filter)
+    free = replace(query, also=(*query.also, _is_free(session, actor)))
+    counts = case_order.group_counts(session) if filter.sort is Sort.LEARNING else {}
     after = repository.study_with_images(session, after_study_id) if after_study_id is not None else None
+    order = _order(filter, counts)
     if after is not None:
-        place = [getattr(after, column.key) for column, _ in order.with_id]
+        stood, counts_then = after, counts
         if not repository.is_among(session, query, after.id):
-            place = [_value_before_decision(session, after, column) for column, _ in order.with_id]
-        following = repository.study_after(session, query, order, place, after.id)
+            stood, counts_then = _before_decision(session, after), case_order.without(counts, after)
+        place = [_value(column, stood, counts_then) for column, _ in order.with_id]
+        following = repository.study_after(session, free, order, place, after.id, backwards)
         if following is not None:
             return following
-    return repository.study_after(session, query, order, None, after_study_id)
+    return repository.study_after(session, free, order, None, after_study_id, backwards)
 
 
-def _value_before_decision(session: Session, study: Study, column: InstrumentedAttribute[Any]) -> Any:
-    """A decision changes the status and may change the urgency; the reader goes on from where the study stood."""
-    if column is Study.status:
-        return StudyStatus.AWAITING_REVIEW
-    if column is not Study.urgency_rank:
+def is_free_in(session: Session, actor: Actor, filter: WorklistFilter, study_id: int) -> bool:
+    """Whether the filter holds the study and nobody else has it."""
+    query = _query(session, actor, filter)
+    return repository.is_among(session, replace(query, also=(*query.also, _is_free(session, actor))), study_id)
+
+
+def _is_free(session: Session, actor: Actor) -> ColumnElement[bool]:
+    account = account_by_username(session, actor.username)
+    return shared_work.is_free(account.id if account else None, utc_now())
+
+
+def _value(column: ColumnElement[Any], study: Study | SimpleNamespace, counts: Mapping[str, int]) -> Any:
+    """What the database says of the study in this column of an order."""
+    if isinstance(column, InstrumentedAttribute):
         return getattr(study, column.key)
+    return case_order.value_in(column.key, study, counts)
+
+
+def _before_decision(session: Session, study: Study) -> SimpleNamespace:
+    """A decision changes the status and may change the urgency; the reader goes on from where the study stood."""
     predictions = latest_predictions(session, [image.id for image in study.images])
     urgency = most_urgent([case_state.read_urgency(read, study.age_months) for read in predictions.values()])
-    return URGENCY_RANK[Urgency(urgency.level)]
+    stood = {column.key: getattr(study, column.key) for column in Study.__table__.columns}
+    return SimpleNamespace(
+        **stood
+        | {
+            "status": StudyStatus.AWAITING_REVIEW,
+            "urgency_rank": URGENCY_RANK[Urgency(urgency.level)],
+            "act_by": urgency.act_by(study.acquired_on),
+        }
+    )
 
 
 def overview(session: Session, actor: Actor) -> Overview:

@@ -1,6 +1,8 @@
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from operator import attrgetter
 
 import pytest
 from sqlalchemy import insert, select
@@ -45,6 +47,9 @@ def fill(session: Session, count: int, seed: int = 3) -> list[Study]:
                 "status": rng.choice([*StudyStatus]),
                 "urgency": rng.choice([*Urgency]),
                 "urgency_unverified": False,
+                "act_by": rng.choice([None, date(2025, 7, 1) + timedelta(days=rng.randrange(20))]),
+                "learn_value": rng.choice([None, rng.random()]),
+                "learn_group": rng.choice([None, "a", "b", "c"]),
                 "age_months": rng.choice([None, rng.uniform(0, 220)]),
                 "warnings": [],
                 "is_phantom": True,
@@ -83,21 +88,33 @@ def fill(session: Session, count: int, seed: int = 3) -> list[Study]:
 
 def sorted_in_python(studies: list[Study], sort: Sort, descending: bool) -> list[int]:
     """The order again, without SQL: unknown last either way, ids settle ties."""
+    decided = Counter(study.learn_group for study in studies if study.status == StudyStatus.REVIEWED)
+    values = {
+        "pressing": lambda study: study.urgency_rank if study.urgency in ("urgent", "immediate") else 0,
+        "deadline": lambda study: study.act_by if study.urgency in ("urgent", "immediate") else None,
+        "value": lambda study: (
+            None
+            if study.learn_value is None
+            else 0.7 * study.learn_value + 0.3 * (10 / (10 + (decided[study.learn_group] if study.learn_group else 0)))
+        ),
+    }
     keys = {
-        Sort.URGENCY: (("urgency_rank", True), ("acquired_on", False)),
+        Sort.URGENCY: (("urgency_rank", True), ("act_by", False), ("acquired_on", False)),
+        Sort.LEARNING: (("pressing", True), ("deadline", False), ("value", True)),
         Sort.ACQUIRED: (("acquired_on", False),),
         Sort.RECEIVED: (("received_at", False),),
         Sort.AGE: (("age_months", False),),
         Sort.SITE: (("site", False), ("acquired_on", False)),
-        Sort.STATUS: (("status", False), ("urgency_rank", True), ("acquired_on", False)),
+        Sort.STATUS: (("status", False), ("urgency_rank", True), ("act_by", False), ("acquired_on", False)),
         Sort.PATIENT: (("patient_fk", False), ("acquired_on", False)),
     }[sort]
     ordered = sorted(studies, key=lambda study: study.id)
     for name, is_descending in reversed(keys):
-        known = [study for study in ordered if getattr(study, name) is not None]
-        unknown = [study for study in ordered if getattr(study, name) is None]
+        value = values.get(name, attrgetter(name))
+        known = [study for study in ordered if value(study) is not None]
+        unknown = [study for study in ordered if value(study) is None]
         # a reversed sort keeps equal elements in their order
-        known.sort(key=lambda study: getattr(study, name), reverse=is_descending != descending)
+        known.sort(key=value, reverse=is_descending != descending)
         ordered = known + unknown
     return [study.id for study in ordered]
 
@@ -118,6 +135,8 @@ def test_every_order_page_by_page_and_step_by_step(session: Session, sort: Sort,
     assert list(all_pages(session, filter, 20)) == expected
     steps = [worklist.next_study(session, READER, filter, study_id) for study_id in expected]
     assert steps == [*expected[1:], expected[0]]
+    back = [worklist.next_study(session, READER, filter, study_id, backwards=True) for study_id in expected]
+    assert back == [expected[-1], *expected[:-1]]
 
 
 def test_filters_against_brute_force(session: Session) -> None:
