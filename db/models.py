@@ -8,6 +8,7 @@ Columns marked `identifying` hold what could name a child: they never leave in a
        └── growth_visit              ├───── user_account
                                      └───── blind_case ── blind_read (read by somebody who must not know the review)
     blind_answer (given before the read was shown) · gold_case (an answer beyond doubt) · quality_rule (how much of it)
+    answer_fact (every answer beside what judges it, flattened for the dashboards) · film_statistics (of the pixels)
     quarantine (files that were refused) · audit_event (who did what) · worker (who is alive)
 
 How readers share the work has tables of its own: db.worklist_tables."""
@@ -131,6 +132,26 @@ class BlindState(StrEnum):
     VOID = "void"
 
 
+class AnswerKind(StrEnum):
+    """Whose answer stands beside which. `model`: a read beside a reader's decision, or beside none yet. `blind`: what
+    a reader answered before the read was shown, beside their own decision. `second`: a second reader's beside the first
+    one's. `gold`: a reader's beside an answer beyond doubt."""
+
+    MODEL = "model"
+    BLIND = "blind"
+    SECOND = "second"
+    GOLD = "gold"
+
+
+class Influence(StrEnum):
+    """Of a reader who first answered blind and then saw the read."""
+
+    AGREED = "agreed"  # the read said the same
+    KEPT = "kept"  # it did not, and the reader stayed with their answer
+    TOWARDS = "towards"  # it did not, and the reader came nearer to it
+    OTHERWISE = "otherwise"  # the reader changed their answer, and came no nearer to it
+
+
 class QuarantineState(StrEnum):
     OPEN = "open"
     DISMISSED = "dismissed"
@@ -230,6 +251,8 @@ class Base(DeclarativeBase):
                 RejectReason,
                 BlindKind,
                 BlindState,
+                AnswerKind,
+                Influence,
                 QuarantineState,
                 Role,
                 ModelState,
@@ -639,6 +662,93 @@ class QualityRule(Base):
     gold_every: Mapped[int] = mapped_column(default=0)  # one gold case in so many decisions of a reader; 0: none
     changed_by: Mapped[str] = mapped_column(String(64))  # username
     changed_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class AnswerFact(Base):
+    """One answer beside the one that judges it, with all that a dashboard groups or filters by. Derived: kept up in the
+    transaction of what it follows from (engine.services.answer_facts), and can be made anew at any time.
+
+    The key is also the order on the disk (SQLite): what a figure counts lies together, child by child, because the
+    images of one child are not independent. Probabilities are whole numbers of 1/10,000."""
+
+    __tablename__ = "answer_fact"
+    __table_args__ = (Index("ix_answer_fact_image_fk", "image_fk"), {"sqlite_with_rowid": False})
+
+    task: Mapped[Task] = mapped_column(primary_key=True)
+    kind: Mapped[AnswerKind] = mapped_column(primary_key=True)
+    patient_fk: Mapped[int] = mapped_column(ForeignKey("patient.id"), primary_key=True)
+    image_fk: Mapped[int] = mapped_column(ForeignKey("image.id"), primary_key=True)
+    # of `model` and `blind` who decided, of `second` and `gold` who answered; 0: nobody yet
+    reader_fk: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    model_version_fk: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # 0: no read
+    first_reader_fk: Mapped[int | None]  # of `second`
+    is_in_force: Mapped[bool]  # the decision is the image's
+    is_shown: Mapped[bool]  # the read is the one that the reader saw, or will see
+    is_answered: Mapped[bool]  # False: the model abstained, or there is no read
+
+    site: Mapped[str | None] = mapped_column(String(128))
+    sex: Mapped[Sex | None]
+    age_months: Mapped[float | None]
+    is_phantom: Mapped[bool]
+    read_hour: Mapped[int | None]  # hours since 1970, UTC; when the read was made
+    decided_hour: Mapped[int | None]
+    decided_month: Mapped[int | None]  # months since the year 0, UTC
+    turnaround_minutes: Mapped[int | None]  # from received to the image's first decision
+    verdict: Mapped[Verdict | None]
+    reject_reason: Mapped[RejectReason | None]
+    seconds_tenths: Mapped[int | None]
+    influence: Mapped[Influence | None]  # of `blind`
+
+    label_months: Mapped[int | None]
+    read_months: Mapped[int | None]
+    interval_low_months: Mapped[int | None]
+    interval_high_months: Mapped[int | None]
+    below_label: Mapped[int | None]  # the probability that the read gives to bone ages below the label
+    through_label: Mapped[int | None]  # and with that of the label itself
+
+    label_zone: Mapped[str | None] = mapped_column(String(16))
+    read_zone: Mapped[str | None] = mapped_column(String(16))
+    sure_zone: Mapped[int | None]  # the probability of the answer given
+    zone_i: Mapped[int | None]
+    zone_ii: Mapped[int | None]
+    zone_iii: Mapped[int | None]
+    zone_none: Mapped[int | None]
+    label_stage: Mapped[str | None] = mapped_column(String(16))
+    read_stage: Mapped[str | None] = mapped_column(String(16))
+    sure_stage: Mapped[int | None]
+    stage_0: Mapped[int | None]
+    stage_1: Mapped[int | None]
+    stage_2: Mapped[int | None]
+    stage_3: Mapped[int | None]
+    stage_4: Mapped[int | None]
+    stage_5: Mapped[int | None]
+    label_plus_disease: Mapped[str | None] = mapped_column(String(16))
+    read_plus_disease: Mapped[str | None] = mapped_column(String(16))
+    sure_plus_disease: Mapped[int | None]
+    plus_disease_none: Mapped[int | None]
+    plus_disease_preplus: Mapped[int | None]
+    plus_disease_plus: Mapped[int | None]
+    label_fracture: Mapped[str | None] = mapped_column(String(16))
+    read_fracture: Mapped[str | None] = mapped_column(String(16))
+    sure_fracture: Mapped[int | None]
+    fracture_distal_radius: Mapped[int | None]
+    fracture_buckle: Mapped[int | None]
+    fracture_normal: Mapped[int | None]
+
+
+class FilmStatistics(Base):
+    """What the pixels of a film are like (engine.imaging.statistics), to notice when films begin to look different."""
+
+    __tablename__ = "film_statistics"
+    __table_args__ = (Index("ix_film_statistics_received_hour", "received_hour"),)
+
+    image_fk: Mapped[int] = mapped_column(ForeignKey("image.id"), primary_key=True)
+    study_fk: Mapped[int] = mapped_column(ForeignKey("study.id"))
+    received_hour: Mapped[int]  # hours since 1970, UTC
+    mean: Mapped[float]
+    spread: Mapped[float]
+    dark_share: Mapped[float]
+    sharpness: Mapped[float]
 
 
 class Quarantine(Base):

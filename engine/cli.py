@@ -77,8 +77,10 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 def db_upgrade(arguments: argparse.Namespace) -> None:
     from db import migrate
+    from engine.services import answer_facts
 
     migrate.upgrade(settings().database_url)
+    answer_facts.fill_missing(settings().database_url)
     _say("The database has the newest schema.")
 
 

@@ -1,4 +1,5 @@
-"""What follows for a study from its images, reads and reviews: what may be read, its status and its urgency.
+"""What follows for a study from its images, reads and reviews: what may be read, its status, its urgency, and the
+facts that the dashboards count.
 
 Every service that changes one of them calls `refresh` in the same transaction."""
 
@@ -18,7 +19,7 @@ from engine.findings.age import age_months_at
 from engine.findings.answers import Answer, Task
 from engine.findings.urgency import NO_URGENCY, most_urgent
 from engine.findings.urgency import Urgency as FindingUrgency
-from engine.services import case_order, growth_scores
+from engine.services import answer_facts, case_order, growth_scores
 
 NOT_ONE_OF_THE_VIEWS = "it does not look like a hand, a fundus or a wrist: choose the task on the case, or reject it"
 
@@ -118,6 +119,8 @@ def refresh(session: Session, study: Study) -> None:
     study.urgency_unverified = urgency.unverified
     study.act_by = urgency.act_by(study.acquired_on)
     _refresh_learn_value(session, study, predictions)
+    if predictions or reviews or any(image.read_round > 1 for image in study.images):
+        answer_facts.refresh(session, image_ids)
 
 
 def _refresh_learn_value(session: Session, study: Study, predictions: dict[int, Prediction]) -> None:

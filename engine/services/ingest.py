@@ -15,17 +15,20 @@ from typing import Literal
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from db.models import Image, Laterality, Patient, Role, Sex, Study, TaskSource
+from db.models import FilmStatistics, Image, Laterality, Patient, Role, Sex, Study, TaskSource
 from db.repositories import studies as repository
 from db.repositories.accounts import random_pseudonym
 from db.session import writing
+from db.types import utc_now
 from engine.errors import AdmissionRefused, NotFound, Refused
 from engine.findings.answers import Task
 from engine.imaging import admission, film_store
 from engine.imaging.film import Film, FilmTags, hash_pixels
 from engine.imaging.load import load_film
+from engine.imaging.statistics import PixelStatistics, pixel_statistics
 from engine.services import audit, case_state, images, quarantine
 from engine.services.accounts import READERS, Actor, require
+from engine.services.answer_facts import hour_of
 from engine.settings import settings
 
 MAX_IDENTIFIER_LENGTH = 128
@@ -112,7 +115,7 @@ def _admit(
     if task is not None and guess is not None and task != guess:
         warnings.append(f"the file looks like {guess.value}, but was sent as {task.value}")
     source = TaskSource.READER if task else TaskSource.TAGS if guess else None
-    found = _Arrival(film, tags, file_sha256, entry.site, task or guess, source, warnings)
+    found = _Arrival(film, tags, file_sha256, entry.site, task or guess, source, warnings, pixel_statistics(film))
 
     film_store.save(images.films_folder(), file_sha256, film)
     original = images.original_path(file_sha256)
@@ -138,6 +141,7 @@ class _Arrival:
     task: Task | None
     task_source: TaskSource | None
     warnings: list[str]
+    statistics: PixelStatistics
 
 
 def _store(session: Session, actor: Actor, file_name: str, found: _Arrival) -> IngestResult:
@@ -185,6 +189,15 @@ def _add_image(session: Session, found: _Arrival) -> tuple[Image, Study, list[st
     )
     case_state.queue_read(image, study, patient)
     study.images.append(image)
+    session.flush()
+    session.add(
+        FilmStatistics(
+            image_fk=image.id,
+            study_fk=study.id,
+            received_hour=hour_of(utc_now()),
+            **dataclasses.asdict(found.statistics),
+        )
+    )
     study.warnings = list(dict.fromkeys([*study.warnings, *(plain_text(text, 500) or "" for text in warnings)]))
     case_state.refresh(session, study)
     return image, study, warnings

@@ -23,7 +23,7 @@ from engine.findings.answers import Answer, Task, check_answer
 from engine.findings.summary import answer_words
 from engine.inference import model_folder
 from engine.inference.read import Read
-from engine.services import audit, case_state, registry, words
+from engine.services import answer_facts, audit, case_state, registry, words
 from engine.services.accounts import Actor, require
 from engine.services.reading import AwaitingImage, awaiting, columns_of
 from engine.services.registry import Deployed
@@ -203,6 +203,7 @@ def record_reads(
             except IntegrityError:  # another worker was first
                 continue
             new += 1
+        answer_facts.refresh(session, [item.image.image_id for item in images])
     return new
 
 
