@@ -34,6 +34,7 @@ def shared_database(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[
             yield url
 
 
+@pytest.mark.slow
 def test_two_readers_race_for_200_cases(
     shared_database: str, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
