@@ -5,12 +5,23 @@ Every service that changes one of them calls `refresh` in the same transaction."
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
+from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from db.models import Image, Patient, Prediction, ReadState, Review, Study, StudyStatus, Urgency, Verdict
+from db.models import (
+    DecisionColumns,
+    Image,
+    Patient,
+    Prediction,
+    ReadState,
+    Study,
+    StudyStatus,
+    Urgency,
+    Verdict,
+)
 from db.repositories import studies as repository
 from db.repositories.reads import latest_predictions, predictions_of_images
 from db.repositories.reviews import latest_reviews, reviews_of_images
@@ -20,6 +31,8 @@ from engine.findings.answers import Answer, Task
 from engine.findings.urgency import NO_URGENCY, most_urgent
 from engine.findings.urgency import Urgency as FindingUrgency
 from engine.services import answer_facts, case_order, growth_scores
+
+DecisionT = TypeVar("DecisionT", bound=DecisionColumns)
 
 NOT_ONE_OF_THE_VIEWS = "it does not look like a hand, a fundus or a wrist: choose the task on the case, or reject it"
 
@@ -90,7 +103,7 @@ def answers_given(session: Session, image_ids: Sequence[int]) -> dict[int, list[
     return {image_id: list(by_whom.values()) for image_id, by_whom in given.items()}
 
 
-def in_force(review: Review | None) -> Review | None:
+def in_force(review: DecisionT | None) -> DecisionT | None:
     return None if review is None or review.verdict == Verdict.WITHDRAWN else review
 
 
@@ -100,7 +113,7 @@ def read_urgency(prediction: Prediction, age_months: float | None) -> FindingUrg
     return summary.answer_urgency(prediction.answer, age_months)
 
 
-def decision_urgency(review: Review, study: Study) -> FindingUrgency:
+def decision_urgency(review: DecisionColumns, study: Study) -> FindingUrgency:
     if review.answer is None:
         return summary.no_answer_urgency(study.task)
     return summary.answer_urgency(review.answer, study.age_months, review.details)
@@ -112,7 +125,8 @@ def refresh(session: Session, study: Study) -> None:
     image_ids = [image.id for image in study.images]
     predictions = latest_predictions(session, image_ids)
     reviews = latest_reviews(session, image_ids)
-    study.status = _status(study.images, {image_id: in_force(review) for image_id, review in reviews.items()})
+    verdicts = {image_id: review.verdict for image_id, review in reviews.items() if in_force(review)}
+    study.status = status_of(study.images, verdicts)
     urgency = most_urgent([image_urgency(study, reviews.get(id), predictions.get(id)) for id in image_ids])
     study.urgency = Urgency(urgency.level)
     study.urgency_reason = urgency.reason
@@ -133,18 +147,19 @@ def _refresh_learn_value(session: Session, study: Study, predictions: dict[int, 
     study.learn_value = None if value is None else value.total
 
 
-def _status(images: Sequence[Image], decisions: dict[int, Review | None]) -> StudyStatus:
-    undecided = [image for image in images if decisions.get(image.id) is None]
+def status_of(images: Sequence[Image], verdicts: Mapping[int, Verdict | None]) -> StudyStatus:
+    """Of a study whose images are decided as `verdicts` says; None or missing: undecided."""
+    undecided = [image for image in images if verdicts.get(image.id) is None]
     if any(image.read_state == ReadState.QUEUED for image in undecided):
         return StudyStatus.AWAITING_READ
     if undecided:
         return StudyStatus.AWAITING_REVIEW
-    if all(decision.verdict == Verdict.REJECTED for decision in decisions.values() if decision):
+    if all(verdict == Verdict.REJECTED for verdict in verdicts.values()):
         return StudyStatus.REJECTED
     return StudyStatus.REVIEWED
 
 
-def image_urgency(study: Study, latest_review: Review | None, prediction: Prediction | None) -> FindingUrgency:
+def image_urgency(study: Study, latest_review: DecisionColumns | None, prediction: Prediction | None) -> FindingUrgency:
     """By the decision in force, else by the read."""
     decision = in_force(latest_review)
     if decision is not None:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from db.models import (
+    BlindRead,
     Image,
     Laterality,
     Patient,
@@ -26,13 +27,13 @@ from db.models import (
 )
 from db.repositories import studies as repository
 from db.repositories.reads import latest_predictions
-from db.repositories.reviews import latest_reviews
 from db.session import writing
 from engine.errors import AdmissionRefused, AnswerRefused, Conflict, NotAllowed, NotFound
 from engine.findings import additions
 from engine.findings.answers import Answer, Task, check_answer
-from engine.services import audit, case_state, claims, study_view
+from engine.services import audit, blind_reading, case_state, claims, gold_cases, second_read, study_view
 from engine.services.accounts import READERS, Actor, account_of, require
+from engine.services.blind_reading import BlindLine, Shown
 from engine.services.study_view import ImageView, ReadView, ReviewView, StudyView
 
 MAX_COMMENT = 4000  # characters
@@ -83,45 +84,70 @@ def load_study(session: Session, actor: Actor, study_id: int) -> StudyView:
 def record_review(session: Session, actor: Actor, image_id: int, decision: Decision) -> int:
     """Add a decision and return its id. Commits.
 
-    A correction that equals the read is stored as confirmed. Sending the same decision twice stores it once.
+    A correction that equals the read is stored as confirmed. Sending the same decision twice stores it once. What a
+    blind reader decides is kept beside the case (engine.services.second_read).
     It ends the reader's claim on the case, with its last undecided image.
     Raises Conflict while another reader has the case open, or when there is a review or a read the reader has not
-    seen, AnswerRefused for an answer outside the closed set, an addition that contradicts it, or while a needed fact is
-    missing, NotFound, NotAllowed."""
+    seen, AnswerRefused for an answer outside the closed set, an addition that contradicts it, while a needed fact is
+    missing, or before the answer that blind-first asks for; NotFound, NotAllowed."""
     require(actor, *READERS)
     with writing(session):
         image, study = _image_and_study(session, image_id)
         reader = account_of(session, actor)
         prediction = latest_predictions(session, [image_id]).get(image_id)
-        latest = latest_reviews(session, [image_id]).get(image_id)
+        line, shown = _line(session, actor, image_id)
+        latest = shown[0] if shown else None
+        if decision.verdict != Verdict.REJECTED:
+            blind_reading.refuse_unseen_read(session, actor, image, study, shown)
         verdict, answer = _checked(decision, image, study, prediction)
         details = _details(decision, answer)
 
         if latest is not None and latest.id != decision.seen_review_id:
-            if _is_same(latest, reader, verdict, answer, details, decision):
+            if _is_same(shown, reader, verdict, answer, details, decision):
                 return latest.id
             raise Conflict("this image has been decided in the meantime: look at that decision, then decide again")
         if latest is None and decision.seen_review_id is not None:
             raise Conflict(f"the image has no review {decision.seen_review_id}: open the case again")
         claims.refuse_if_taken(session, study.id, reader)
-        review = Review(
-            image_fk=image_id,
-            revision=latest.revision + 1 if latest else 1,
-            supersedes_id=latest.id if latest else None,
-            prediction_fk=prediction.id if prediction else None,
-            reader_fk=reader.id,
-            verdict=verdict,
-            answer=answer,
-            reject_reason=decision.reject_reason,
-            comment=_comment(decision),
-            details=details,
-            seconds=decision.seconds,
-        )
-        _add(session, review, study)
+        given = blind_reading.blind_answers_given(session, actor, [image_id]).get(image_id)
+        columns = {
+            "image_fk": image_id,
+            "prediction_fk": prediction.id if prediction else None,
+            "reader_fk": reader.id,
+            "verdict": verdict,
+            "answer": answer,
+            "reject_reason": decision.reject_reason,
+            "comment": _comment(decision),
+            "details": details,
+            "seconds": decision.seconds,
+            "blind_answer_fk": given.id if given else None,
+        }
+        if line is not None:
+            recorded: Shown = BlindRead(blind_case_fk=line.case.id, **columns)
+            second_read.record_blind_read(session, line.case, recorded, reader)
+            detail = {"blind_read": recorded.id, "verdict": verdict.value}
+            audit.record(session, actor, "blind_read.recorded", f"image:{image_id}", detail)
+        else:
+            revision = latest.revision + 1 if latest else 1
+            recorded = Review(revision=revision, supersedes_id=latest.id if latest else None, **columns)
+            _add(session, recorded, study)
+            detail = {"review": recorded.id, "verdict": verdict.value, "supersedes": recorded.supersedes_id}
+            audit.record(session, actor, "review.recorded", f"image:{image_id}", detail)
+            is_first = case_state.in_force(latest) is None
+            second_read.follow_up(session, study, image, recorded, reader, is_first=is_first)
         claims.decided(session, image_id, study, reader)
-        detail = {"review": review.id, "verdict": verdict.value, "supersedes": review.supersedes_id}
-        audit.record(session, actor, "review.recorded", f"image:{image_id}", detail)
-        return review.id
+        gold_cases.deal(session, study.task, reader)
+        return recorded.id
+
+
+def _line(session: Session, actor: Actor, image_id: int) -> tuple[BlindLine | None, list[Shown]]:
+    """Whether the actor reads the image blind, and the decisions that they may know of, the latest first. Raises
+    Conflict where the image is not theirs to decide."""
+    lines = blind_reading.blind_lines(session, actor, [image_id])
+    line = lines.get(image_id)
+    if line is not None and line.withheld:
+        raise Conflict(line.withheld)
+    return line, blind_reading.decisions_shown(session, actor, [image_id], lines).get(image_id, [])
 
 
 def _checked(
@@ -167,7 +193,7 @@ def _details(decision: Decision, answer: Answer | None) -> dict[str, Any]:
 
 
 def _is_same(
-    latest: Review,
+    shown: list[Shown],
     reader: UserAccount,
     verdict: Verdict,
     answer: Answer | None,
@@ -175,9 +201,10 @@ def _is_same(
     decision: Decision,
 ) -> bool:
     """The same reader sent the same decision again (a double click, a repeated request)."""
+    latest, before = shown[0], shown[1].id if len(shown) > 1 else None
     return (
         latest.reader_fk == reader.id
-        and latest.supersedes_id == decision.seen_review_id
+        and before == decision.seen_review_id
         and latest.verdict == verdict
         and latest.answer == answer
         and latest.details == details
@@ -202,32 +229,37 @@ def _add(session: Session, review: Review, study: Study) -> None:
     case_state.refresh(session, study)
 
 
-def undo_review(session: Session, actor: Actor, review_id: int) -> int:
+def undo_review(session: Session, actor: Actor, image_id: int, review_id: int) -> int:
     """Withdraw the latest decision of an image, which then awaits review again; returns the id of the row that
     says so. A reader may withdraw only their own. Raises Conflict, NotFound, NotAllowed."""
     require(actor, *READERS)
     with writing(session):
-        review = session.get(Review, review_id)
-        if review is None:
-            raise NotFound(f"there is no review {review_id}")
-        image, study = _image_and_study(session, review.image_fk)
+        image, study = _image_and_study(session, image_id)
         reader = account_of(session, actor)
+        line, shown = _line(session, actor, image_id)
+        review = next((one for one in shown if one.id == review_id), None)
+        if review is None:
+            raise NotFound(f"the image has no review {review_id}")
         if review.reader_fk != reader.id and actor.role != Role.ADMIN:
             raise NotAllowed("a decision can be withdrawn by the reader who made it, or by an admin")
-        latest = latest_reviews(session, [image.id])[image.id]
-        if latest.id != review.id or review.verdict == Verdict.WITHDRAWN:
+        if shown[0] is not review or review.verdict == Verdict.WITHDRAWN:
             raise Conflict("this decision is no longer the latest: open the case again")
-        withdrawal = Review(
-            image_fk=image.id,
-            revision=review.revision + 1,
-            supersedes_id=review.id,
-            prediction_fk=review.prediction_fk,
-            reader_fk=reader.id,
-            verdict=Verdict.WITHDRAWN,
-            details={},
-        )
-        _add(session, withdrawal, study)
-        audit.record(session, actor, "review.withdrawn", f"image:{image.id}", {"review": review.id})
+        columns = {
+            "image_fk": image_id,
+            "prediction_fk": review.prediction_fk,
+            "reader_fk": reader.id,
+            "verdict": Verdict.WITHDRAWN,
+            "details": {},
+        }
+        if line is not None:
+            withdrawal: Shown = BlindRead(blind_case_fk=line.case.id, **columns)
+            second_read.record_blind_read(session, line.case, withdrawal, reader)
+            audit.record(session, actor, "blind_read.withdrawn", f"image:{image_id}", {"blind_read": review_id})
+        else:
+            withdrawal = Review(revision=review.revision + 1, supersedes_id=review.id, **columns)
+            _add(session, withdrawal, study)
+            audit.record(session, actor, "review.withdrawn", f"image:{image_id}", {"review": review_id})
+            second_read.follow_up(session, study, image, withdrawal, reader, is_first=False)
         return withdrawal.id
 
 
@@ -280,7 +312,10 @@ def request_read(session: Session, actor: Actor, image_id: int) -> None:
     require(actor, *READERS)
     with writing(session):
         image, study = _image_and_study(session, image_id)
-        if case_state.in_force(latest_reviews(session, [image_id]).get(image_id)) is not None:
+        line, shown = _line(session, actor, image_id)
+        if line is not None:
+            raise Conflict("the image cannot be read again at present: give an answer or reject it")
+        if shown and case_state.in_force(shown[0]) is not None:
             raise Conflict("the image is decided already: withdraw the decision first")
         image.read_round += 1
         case_state.queue_read(image, study, study.patient)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
@@ -9,23 +10,23 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from db.models import (
+    BlindAnswer,
     Image,
     Prediction,
     ReadState,
     RejectReason,
-    Review,
     Study,
     StudyStatus,
     TaskSource,
     Verdict,
 )
 from db.repositories.reads import latest_predictions
-from db.repositories.reviews import reviews_of_images
 from engine.findings.age import months_words
 from engine.findings.answers import Answer, Task
-from engine.findings.urgency import Urgency, most_urgent
-from engine.services import case_state, words
+from engine.findings.urgency import Urgency
+from engine.services import blind_reading, case_state, words
 from engine.services.accounts import Actor
+from engine.services.blind_reading import BlindLine, Shown
 from engine.services.shown_film import ShownFilm, film_fields
 
 
@@ -68,8 +69,10 @@ class ReviewView:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageView(ShownFilm):
-    """`read` is the latest one, None while it is queued or blocked (`read_blocked_reason` says why).
+    """`read` is the latest one, None while it is queued or blocked (`read_blocked_reason` says why), and while
+    `read_hidden`: the reader answers before they see it, and `blind_answer` is what they said.
     `reviews` has the latest first; `decision` is the one in force, None when there is none or it was withdrawn.
+    `withheld` says why what others decided must not be shown to this reader, who cannot decide either.
     Pass `seen_review_id` back with a Decision: it is how a decision made in the meantime is noticed."""
 
     laterality_entered_by: str | None
@@ -78,10 +81,13 @@ class ImageView(ShownFilm):
     read_state: ReadState
     read_blocked_reason: str | None
     read: ReadView | None
+    read_hidden: bool
+    blind_answer: Answer | None
     reviews: tuple[ReviewView, ...]
     decision: ReviewView | None
     seen_review_id: int | None
     missing_facts: tuple[str, ...]  # of "task", "sex", "laterality": what a confirm or a read waits for
+    withheld: str | None
 
 
 @dataclass(frozen=True)
@@ -107,12 +113,27 @@ class StudyView:
 
 
 def study_view(session: Session, actor: Actor, study: Study) -> StudyView:
-    """`study` has patient and images loaded. Raises NotFound when a film is gone from the data folder."""
+    """`study` has patient and images loaded. Raises NotFound when a film is gone from the data folder.
+
+    What the actor must not know yet is left out (engine.services.blind_reading)."""
     image_ids = [image.id for image in study.images]
+    lines = blind_reading.blind_lines(session, actor, image_ids)
+    reviews = blind_reading.decisions_shown(session, actor, image_ids, lines)
+    hidden = blind_reading.reads_hidden(session, actor, [study], reviews)
+    blind_answers = blind_reading.blind_answers_given(session, actor, image_ids)
     predictions = latest_predictions(session, image_ids)
-    reviews = reviews_of_images(session, image_ids)
     views = [
-        _image_view(actor, study, image, predictions.get(image.id), reviews.get(image.id, [])) for image in study.images
+        _image_view(
+            actor,
+            study,
+            image,
+            None if image.id in hidden else predictions.get(image.id),
+            reviews.get(image.id, []),
+            read_hidden=image.id in hidden,
+            blind_answer=blind_answers.get(image.id),
+            line=lines.get(image.id),
+        )
+        for image in study.images
     ]
     patient = study.patient
     return StudyView(
@@ -129,24 +150,24 @@ def study_view(session: Session, actor: Actor, study: Study) -> StudyView:
         site=study.site,
         task=Task(study.task) if study.task else None,
         task_source=study.task_source,
-        status=study.status,
-        urgency=_urgency(study, predictions, reviews),
+        status=blind_reading.shown_status(study, lines, reviews),
+        urgency=blind_reading.shown_urgency(study, predictions, reviews, hidden),
         warnings=tuple(study.warnings),
         is_phantom=study.is_phantom,
         images=tuple(views),
     )
 
 
-def _urgency(study: Study, predictions: dict[int, Prediction], reviews: dict[int, list[Review]]) -> Urgency:
-    """As stored on the study, with the source of the rule."""
-    latest = {image_id: of_image[0] for image_id, of_image in reviews.items()}
-    return most_urgent(
-        [case_state.image_urgency(study, latest.get(image.id), predictions.get(image.id)) for image in study.images]
-    )
-
-
 def _image_view(
-    actor: Actor, study: Study, image: Image, prediction: Prediction | None, reviews: list[Review]
+    actor: Actor,
+    study: Study,
+    image: Image,
+    prediction: Prediction | None,
+    reviews: Sequence[Shown],
+    *,
+    read_hidden: bool,
+    blind_answer: BlindAnswer | None,
+    line: BlindLine | None,
 ) -> ImageView:
     views = tuple(_review_view(actor, review) for review in reviews)
     read = _read_view(study, prediction) if prediction and image.read_state == ReadState.DONE else None
@@ -158,10 +179,13 @@ def _image_view(
         read_state=image.read_state,
         read_blocked_reason=image.read_blocked_reason,
         read=read,
+        read_hidden=read_hidden,
+        blind_answer=blind_answer.answer if blind_answer else None,
         reviews=views,
         decision=views[0] if views and views[0].verdict != Verdict.WITHDRAWN else None,
         seen_review_id=views[0].review_id if views else None,
         missing_facts=case_state.missing_facts(image, study, study.patient),
+        withheld=line.withheld if line else None,
     )
 
 
@@ -185,7 +209,7 @@ def _read_view(study: Study, prediction: Prediction) -> ReadView:
     )
 
 
-def _review_view(actor: Actor, review: Review) -> ReviewView:
+def _review_view(actor: Actor, review: Shown) -> ReviewView:
     return ReviewView(
         review_id=review.id,
         revision=review.revision,

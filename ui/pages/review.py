@@ -360,12 +360,12 @@ def can_undo(image: ImageView) -> bool:
 def undo(study: StudyView, image: ImageView) -> None:
     """Take back one's decision about this image, else the last one of this session, and open its case again."""
     if image.decision is not None and image.decision.is_mine:
-        study_id, review_id = study.study_id, image.decision.review_id
+        study_id, image_id, review_id = study.study_id, image.image_id, image.decision.review_id
     else:
         last = state.last_decision()
-        study_id, review_id = last.study_id, last.review_id
+        study_id, image_id, review_id = last.study_id, last.image_id, last.review_id
     with database.session() as session:
-        review.undo_review(session, state.current_user(), review_id)
+        review.undo_review(session, state.current_user(), image_id, review_id)
     state.forget_decision()
     state.forget_fields(image.image_id)
     go_to(study_id)

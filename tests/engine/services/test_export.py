@@ -189,7 +189,7 @@ def test_what_is_left_out_is_said(session: Session, new_case: Callable, arrive: 
     withdrawn = new_case()
     decide(session, withdrawn)
     last = review.load_study(session, READER, withdrawn.study_id).images[0].decision
-    review.undo_review(session, READER, last.review_id)
+    review.undo_review(session, READER, withdrawn.image_id, last.review_id)
 
     summary = export.export_annotations(session, ADMIN, tmp_path / "out")
     assert {(left.image_id, left.code) for left in summary.left_out} == {
@@ -231,7 +231,7 @@ def test_every_read_of_every_reader_goes_out_by_pseudonym(session: Session, new_
         ),
     )
     last = review.load_study(session, second, twice.study_id).images[0].decision
-    review.undo_review(session, second, last.review_id)
+    review.undo_review(session, second, twice.image_id, last.review_id)
     reject = Decision(Verdict.REJECTED, reject_reason=RejectReason.WRONG_SIDE)
     review.record_review(session, READER, rejected.image_id, reject)
 

@@ -209,17 +209,17 @@ def test_undo(session: Session, new_case: Callable) -> None:
     image = image_of(session, result)
     first = review.record_review(session, READER, image.image_id, confirm(image))
     with pytest.raises(NotAllowed):
-        review.undo_review(session, OTHER, first)
-    withdrawal = review.undo_review(session, READER, first)
+        review.undo_review(session, OTHER, image.image_id, first)
+    withdrawal = review.undo_review(session, READER, image.image_id, first)
     study = review.load_study(session, READER, result.study_id)
     assert study.status == StudyStatus.AWAITING_REVIEW and study.images[0].decision is None
     assert study.images[0].seen_review_id == withdrawal
     for again in (first, withdrawal):
         with pytest.raises(Conflict):
-            review.undo_review(session, READER, again)
+            review.undo_review(session, READER, image.image_id, again)
     image = image_of(session, result)
     second = review.record_review(session, READER, image.image_id, correct(image, bone_age_answer(90)))
-    review.undo_review(session, ADMIN, second)
+    review.undo_review(session, ADMIN, image.image_id, second)
     assert session.scalar(select(func.count(Review.id))) == 4
 
 
@@ -228,7 +228,7 @@ def test_urgency_follows_the_decision(session: Session, new_case: Callable) -> N
     image = image_of(session, result)
     review_id = review.record_review(session, READER, image.image_id, correct(image, rop_answer("III", "1", "none")))
     assert review.load_study(session, READER, result.study_id).urgency.level == Level.NONE
-    review.undo_review(session, READER, review_id)
+    review.undo_review(session, READER, image.image_id, review_id)
     study = review.load_study(session, READER, result.study_id)
     assert study.urgency.level == Level.URGENT and "ETROP type 1" in study.urgency.reason
     image = study.images[0]
@@ -277,7 +277,8 @@ def test_every_step_leaves_a_trace_without_a_name(session: Session, new_case: Ca
     review.set_facts(session, READER, image.image_id, birth_date=date(2016, 3, 10))
     reading.record_reads(session, WORKER, [image.image_id], [read_of(Task.BONE_AGE)], is_phantom=True)
     image = image_of(session, result)
-    review.undo_review(session, READER, review.record_review(session, READER, image.image_id, confirm(image)))
+    recorded = review.record_review(session, READER, image.image_id, confirm(image))
+    review.undo_review(session, READER, image.image_id, recorded)
     events = session.scalars(select(AuditEvent).order_by(AuditEvent.id)).all()
     assert [event.action for event in events] == [
         "ingest.accepted",
@@ -298,7 +299,7 @@ def test_roles_and_unknown_ids(session: Session, new_case: Callable) -> None:
         lambda: review.load_study(session, WORKER, 1),
         lambda: review.record_review(session, WORKER, image.image_id, confirm(image)),
         lambda: review.set_facts(session, WORKER, image.image_id, sex="M"),
-        lambda: review.undo_review(session, WORKER, 1),
+        lambda: review.undo_review(session, WORKER, image.image_id, 1),
     ):
         with pytest.raises(NotAllowed):
             call()
@@ -306,7 +307,7 @@ def test_roles_and_unknown_ids(session: Session, new_case: Callable) -> None:
         lambda: review.load_study(session, READER, 99),
         lambda: review.record_review(session, READER, 99, reject(image)),
         lambda: review.set_facts(session, READER, 99, sex="M"),
-        lambda: review.undo_review(session, READER, 99),
+        lambda: review.undo_review(session, READER, image.image_id, 99),
     ):
         with pytest.raises(NotFound):
             call()

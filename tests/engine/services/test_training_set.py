@@ -181,7 +181,7 @@ def test_two_readers_who_differ_wait_for_an_adjudicator(session: Session, hands:
     decide(settled, bone_age_answer(120), OTHER_READER)
     decide(settled, bone_age_answer(100), ADJUDICATOR)
     wrong = decide(taken_back, bone_age_answer(200), OTHER_READER)
-    review.undo_review(session, OTHER_READER, wrong)
+    review.undo_review(session, OTHER_READER, taken_back.image_id, wrong)
     decide(taken_back, bone_age_answer(88))
     found = preview(session, ADMIN)
     assert codes(found) == [(apart.image_id, "readers_differ"), (rejected.image_id, "readers_differ")]

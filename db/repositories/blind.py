@@ -1,0 +1,146 @@
+"""Blind cases, what their readers said, answers given before the read was shown, gold cases, and the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, joinedload
+
+from db.models import (
+    AuditEvent,
+    BlindAnswer,
+    BlindCase,
+    BlindKind,
+    BlindRead,
+    BlindState,
+    GoldCase,
+    Image,
+    QualityRule,
+    Review,
+    Task,
+    Verdict,
+)
+
+HIDING = (BlindState.OPEN, BlindState.AGREES, BlindState.DIFFERS)  # somebody is or was to know nothing of the case
+
+
+def rules(session: Session) -> dict[Task, QualityRule]:
+    return {rule.task: rule for rule in session.scalars(select(QualityRule))}
+
+
+def hiding_cases(session: Session, image_ids: Sequence[int]) -> dict[int, list[BlindCase]]:
+    query = select(BlindCase).where(BlindCase.image_fk.in_(image_ids), BlindCase.state.in_(HIDING))
+    found: dict[int, list[BlindCase]] = {}
+    for case in session.scalars(query.order_by(BlindCase.id)):
+        found.setdefault(case.image_fk, []).append(case)
+    return found
+
+
+def second_read_of(session: Session, image_id: int) -> BlindCase | None:
+    """The second read that the image awaits, or has had and that is not settled."""
+    query = select(BlindCase).where(
+        BlindCase.image_fk == image_id, BlindCase.kind == BlindKind.SECOND, BlindCase.state.in_(HIDING)
+    )
+    return session.scalar(query.order_by(BlindCase.id.desc()).limit(1))
+
+
+def reads_of_cases(session: Session, case_ids: Sequence[int]) -> dict[int, list[BlindRead]]:
+    """Every decision of the blind readers, the latest first."""
+    query = (
+        select(BlindRead)
+        .where(BlindRead.blind_case_fk.in_(case_ids))
+        .order_by(BlindRead.revision.desc())
+        .options(joinedload(BlindRead.reader))
+    )
+    found: dict[int, list[BlindRead]] = {}
+    for read in session.scalars(query):
+        found.setdefault(read.blind_case_fk, []).append(read)
+    return found
+
+
+def blind_answers(session: Session, image_ids: Sequence[int], reader_id: int) -> dict[int, BlindAnswer]:
+    query = select(BlindAnswer).where(BlindAnswer.image_fk.in_(image_ids), BlindAnswer.reader_fk == reader_id)
+    return {answer.image_fk: answer for answer in session.scalars(query)}
+
+
+def standing_second_reads(session: Session) -> dict[int, list[BlindRead]]:
+    """Image -> what second readers say of it and have not taken back; settled ones too."""
+    latest = (
+        select(BlindRead.blind_case_fk, func.max(BlindRead.revision).label("revision"))
+        .group_by(BlindRead.blind_case_fk)
+        .subquery()
+    )
+    query = (
+        select(BlindRead)
+        .join(latest, (BlindRead.blind_case_fk == latest.c.blind_case_fk) & (BlindRead.revision == latest.c.revision))
+        .join(BlindCase, BlindRead.blind_case_fk == BlindCase.id)
+        .where(
+            BlindCase.kind == BlindKind.SECOND,
+            BlindCase.state != BlindState.VOID,
+            BlindRead.verdict != Verdict.WITHDRAWN,
+        )
+        .order_by(BlindRead.id)
+        .options(joinedload(BlindRead.reader))
+    )
+    found: dict[int, list[BlindRead]] = {}
+    for read in session.scalars(query):
+        found.setdefault(read.image_fk, []).append(read)
+    return found
+
+
+def disputed_cases(session: Session) -> list[tuple[BlindCase, Image]]:
+    """Second reads that differ and await an adjudicator, the longest waiting first."""
+    query = (
+        select(BlindCase, Image)
+        .join(Image, BlindCase.image_fk == Image.id)
+        .where(BlindCase.state == BlindState.DIFFERS, BlindCase.kind == BlindKind.SECOND)
+        .order_by(BlindCase.id)
+    )
+    return [(case, image) for case, image in session.execute(query)]
+
+
+def gold_of_image(session: Session, image_id: int) -> GoldCase | None:
+    return session.scalar(select(GoldCase).where(GoldCase.image_fk == image_id))
+
+
+def gold_in_use(session: Session) -> list[tuple[GoldCase, Image]]:
+    query = select(GoldCase, Image).join(Image, GoldCase.image_fk == Image.id).where(GoldCase.retired_at.is_(None))
+    return [(gold, image) for gold, image in session.execute(query.order_by(GoldCase.id))]
+
+
+def void_open_gold(session: Session, gold_id: int) -> None:
+    session.execute(
+        update(BlindCase)
+        .where(BlindCase.gold_fk == gold_id, BlindCase.state == BlindState.OPEN)
+        .values(state=BlindState.VOID)
+    )
+
+
+def images_known_to(session: Session, reader_id: int) -> set[int]:
+    """Images that the reader has decided, or was given to read blind."""
+    decided = select(Review.image_fk).where(Review.reader_fk == reader_id)
+    dealt = select(BlindCase.image_fk).where(BlindCase.reader_fk == reader_id)
+    read = select(BlindRead.image_fk).where(BlindRead.reader_fk == reader_id)
+    return {image_id for query in (decided, dealt, read) for image_id in session.scalars(query)}
+
+
+def subjects_viewed_by(session: Session, username: str, subjects: Sequence[str]) -> set[str]:
+    query = select(AuditEvent.subject).where(
+        AuditEvent.actor == username, AuditEvent.action == "study.viewed", AuditEvent.subject.in_(subjects)
+    )
+    return set(session.scalars(query))
+
+
+def decisions_since_gold(session: Session, reader_id: int) -> int:
+    """How many images the reader has decided since a gold case was last dealt to them."""
+    last = session.scalar(
+        select(func.max(BlindCase.created_at)).where(BlindCase.reader_fk == reader_id, BlindCase.kind == BlindKind.GOLD)
+    )
+    count = 0
+    for table in (Review, BlindRead):
+        query = select(func.count()).where(table.reader_fk == reader_id, table.verdict != Verdict.WITHDRAWN)
+        if last is not None:
+            query = query.where(table.created_at > last)
+        count += session.scalar(query) or 0
+    return count
