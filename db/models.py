@@ -367,6 +367,20 @@ class GrowthVisit(Base):
             sqlite_where=text("withdrawn_at IS NULL"),
             postgresql_where=text("withdrawn_at IS NULL"),
         ),
+        # what the figures over all children read, and nothing else
+        Index(
+            "ix_growth_visit_figures",
+            "is_phantom",
+            "withdrawn_at",
+            "patient_fk",
+            "measured_on",
+            "age_months",
+            "site",
+            "height_for_age_z",
+            "weight_for_age_z",
+            "bmi_for_age_z",
+            "head_circumference_for_age_z",
+        ),
         CheckConstraint(
             "length_height_cm IS NOT NULL OR weight_kg IS NOT NULL OR head_circumference_cm IS NOT NULL",
             name="something_measured",

@@ -14,6 +14,8 @@ from enum import StrEnum
 from functools import cache
 from math import isfinite
 
+import numpy as np
+
 from engine.findings import reference
 from engine.findings.age import months_words
 from engine.findings.answers import Answer
@@ -136,6 +138,22 @@ def bone_age_sds(
         mean = interpolate(ages, means, chronological_age_months)
         about_mean = MeanDistance((bone_age_months - mean) / sd, mean, mean_source)
     return BoneAgeSds(difference / sd, difference, sd, table, chronological_age_months not in ages, source, about_mean)
+
+
+def bone_age_sds_values(
+    bone_age_months: np.ndarray,
+    chronological_age_months: np.ndarray,
+    sex: np.ndarray,
+    table: SdTable = SdTable.GREULICH_PYLE,
+) -> np.ndarray:
+    """`bone_age_sds` of many films at once: (n,), NaN where that refuses."""
+    values = np.full(len(sex), np.nan)
+    for one in ("M", "F"):
+        ages, sds, *_ = _sd_rows(table, one)
+        of_sex = np.asarray(sex) == one
+        sd = np.interp(chronological_age_months[of_sex], ages, sds, left=np.nan, right=np.nan)
+        values[of_sex] = (bone_age_months[of_sex] - chronological_age_months[of_sex]) / sd
+    return np.where(np.asarray(bone_age_months) >= 0, values, np.nan)
 
 
 def nearest_plates(bone_age_months: float, sex: str | None) -> NearestPlates | Refusal:

@@ -72,6 +72,22 @@ def upgrade() -> None:
         sqlite_where=sa.text("withdrawn_at IS NULL"),
         postgresql_where=sa.text("withdrawn_at IS NULL"),
     )
+    op.create_index(
+        "ix_growth_visit_figures",
+        "growth_visit",
+        [
+            "is_phantom",
+            "withdrawn_at",
+            "patient_fk",
+            "measured_on",
+            "age_months",
+            "site",
+            "height_for_age_z",
+            "weight_for_age_z",
+            "bmi_for_age_z",
+            "head_circumference_for_age_z",
+        ],
+    )
 
 
 def downgrade() -> None:

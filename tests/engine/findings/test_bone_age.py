@@ -4,12 +4,13 @@ import csv
 from math import nan
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engine.findings import adult_height as bayley_pinneau
 from engine.findings import reference
 from engine.findings.adult_height import AdultHeight, Maturity, adult_height, maturity
-from engine.findings.bone_age import BoneAgeSds, SdTable, atlas, bone_age_sds, nearest_plates
+from engine.findings.bone_age import BoneAgeSds, SdTable, atlas, bone_age_sds, bone_age_sds_values, nearest_plates
 from engine.findings.reference import Refusal, Status
 from engine.settings import PROJECT_DIR
 
@@ -183,3 +184,16 @@ def test_every_row_names_a_source() -> None:
             assert reference.source(row["source"]).citation
             if row.get("mean_source"):
                 assert reference.source(row["mean_source"]).unverified
+
+
+def test_the_sds_of_many_films_are_those_of_each() -> None:
+    rng = np.random.default_rng(2)
+    n = 2000
+    bone_age, age = rng.uniform(-5, 230, n), rng.choice([*rng.uniform(0, 230, 1500), *range(0, 230, 6), np.nan], n)
+    sex = rng.choice(["M", "F", ""], n)
+    for table in SdTable:
+        values = bone_age_sds_values(bone_age, age, sex, table)
+        for one, months, years, of in zip(values, bone_age, age, sex, strict=True):
+            single = bone_age_sds(months, years, of or None, table)
+            expected = single.sds if isinstance(single, BoneAgeSds) else np.nan
+            np.testing.assert_allclose(one, expected, rtol=1e-12)
