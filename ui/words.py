@@ -8,8 +8,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 
 from db.models import RejectReason, StudyStatus, Verdict
+from engine.findings.additions import Bone, Method, Region, Substage
 from engine.findings.age import months_words
 from engine.findings.answers import Fracture, Plus, Stage, Task, Zone
+from engine.findings.fracture import FractureClass
+from engine.findings.rop import Reactivation, Regression, Treatment
 from engine.findings.urgency import Level
 
 NOT_FOR_DIAGNOSIS = "not for diagnostic use"
@@ -43,6 +46,45 @@ ZONE = {Zone.I: "I", Zone.II: "II", Zone.III: "III", Zone.NONE: "none"}
 STAGE = {stage: stage.value for stage in Stage}
 PLUS = {Plus.NONE: "none", Plus.PREPLUS: "pre-plus", Plus.PLUS: "plus"}
 FRACTURE = {Fracture.DISTAL_RADIUS: "Distal radius", Fracture.BUCKLE: "Buckle", Fracture.NORMAL: "Normal"}
+ADDITION = {
+    "method": "Method",
+    "substage": "Letter of stage 4 or 5",
+    "regression": "Regression",
+    "reactivation": "Reactivation",
+    "treatment": "Treated",
+    "fracture_class": "Class",
+    "bone": "Bone",
+    "region": "Region",
+    "displaced": "Position",
+}
+EYE_FLAGS = {"aggressive": "A-ROP", "notch": "Notch", "posterior_zone_ii": "Posterior zone II"}
+DANGERS = {
+    "open_fracture": "Open",
+    "neurovascular_deficit": "Neurovascular deficit",
+    "compartment_syndrome": "Compartment syndrome",
+    "galeazzi_or_monteggia": "Galeazzi, Monteggia",
+    "corner_fracture": "Corner fracture",
+    "history_inconsistent": "History inconsistent",
+}
+CHOICES = {  # what is said by choosing nothing is not among them
+    "method": {Method.BY_EYE: "By eye", Method.ATLAS: "Atlas", Method.ATLAS_BONE_BY_BONE: "Bone by bone"},
+    "substage": {letter: letter.upper() for letter in Substage},
+    "regression": {Regression.INCOMPLETE: "Incomplete", Regression.COMPLETE: "Complete"},
+    "reactivation": {Reactivation.SUSPECTED: "Suspected", Reactivation.YES: "Seen"},
+    "treatment": {Treatment.LASER: "Laser", Treatment.ANTI_VEGF: "Anti-VEGF"},
+    "fracture_class": {
+        FractureClass.GREENSTICK: "Greenstick",
+        FractureClass.COMPLETE: "Complete",
+        FractureClass.SH1: "SH I",
+        FractureClass.SH2: "II",
+        FractureClass.SH3: "III",
+        FractureClass.SH4: "IV",
+        FractureClass.SH5: "V",
+    },
+    "bone": {Bone.RADIUS: "Radius", Bone.ULNA: "Ulna", Bone.BOTH: "Both"},
+    "region": {Region.PHYSIS: "Growth plate", Region.METAPHYSIS: "Metaphysis", Region.SHAFT: "Shaft"},
+    "displaced": {False: "Not displaced", True: "Displaced"},
+}
 FACT = {
     "task": "what it shows",
     "sex": "the child's sex",

@@ -1,9 +1,19 @@
-"""The form for a task's answer: exactly the closed set, nothing filled in that nobody said."""
+"""The form for a task's answer: exactly the closed set, nothing filled in that nobody said; and what a reader may add.
+
+What was typed about an image stays with it: while the reason of a rejection is chosen, while other cases are looked at,
+and where it is refused."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import streamlit as st
 
+from engine.errors import AnswerRefused
+from engine.findings import additions
+from engine.findings.additions import Additions
 from engine.findings.answers import (
     MAX_BONE_AGE_MONTHS,
     Answer,
@@ -13,64 +23,155 @@ from engine.findings.answers import (
     Task,
     Zone,
     bone_age_answer,
+    check_answer,
     fracture_answer,
     rop_answer,
 )
 from engine.services.review import ImageView
 from ui import state, words
 
-
-def show(task: Task, image: ImageView) -> Answer | None:
-    """The answer as it stands in the form, None while it is incomplete.
-
-    Opens with the decision in force, else with the read."""
-    known = (image.decision and image.decision.answer) or (image.read and image.read.answer)
-    if known is not None and known["task"] != task:
-        known = None  # a read made before the examination was known to be another one
-    with st.container(key="answer"):
-        return {Task.BONE_AGE: _bone_age, Task.ROP: _rop, Task.FRACTURE: _fracture}[task](image.image_id, known)
+KEPT = "session"  # see persist_state: what is typed survives while its field is not drawn
 
 
-def _bone_age(image_id: int, known: Answer | None) -> Answer | None:
+@dataclass(frozen=True)
+class Entered:
+    """The form as it stands. Without an `answer` either `missing` names what is still to be said, or `problem` says why
+    it cannot be what was said."""
+
+    answer: Answer | None
+    additions: Additions
+    missing: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+def show(task: Task, image: ImageView) -> Entered:
+    """Opens with the decision in force, else with the read."""
+    known, added = _known(task, image)
+    with st.container(key="answer", gap="xsmall"):
+        return {Task.BONE_AGE: _bone_age, Task.ROP: _rop, Task.FRACTURE: _fracture}[task](image.image_id, known, added)
+
+
+def show_more(task: Task, image: ImageView) -> None:
+    """What is added seldom; drawn apart, in a popover, and part of the next `show`."""
+    _, added = _known(task, image)
+    if task is Task.ROP:
+        for name in ("substage", "regression", "reactivation", "treatment"):
+            _choice(words.ADDITION[name], words.CHOICES[name], _field(name, image.image_id, added.get(name)))
+    elif task is Task.FRACTURE:
+        _flags(words.DANGERS, _field("dangers", image.image_id, _flags_in(words.DANGERS, added)), "Also")
+
+
+def _known(task: Task, image: ImageView) -> tuple[Answer | None, Additions]:
+    """What the form opens with. A read made before the examination was known to be another one counts as none."""
+    decision = image.decision
+    if decision is not None and decision.answer is not None and decision.answer["task"] == task:
+        return decision.answer, additions.stored(decision.answer, decision.details)
+    read = image.read.answer if image.read else None
+    return (read, {}) if read is not None and read["task"] == task else (None, {})
+
+
+# ---------------------------------------------------------------- the tasks
+
+
+def _bone_age(image_id: int, known: Answer | None, added: Additions) -> Entered:
     years_known, months_known = divmod(known["bone_age_months"], 12) if known else (None, None)
-    left, right, beside = st.columns([1, 1, 1.1], vertical_alignment="bottom")
+    left, right, beside = st.columns([1.5, 1.3, 0.7], vertical_alignment="center", gap="xsmall")
     with left:
-        years = st.number_input(
-            "Years", 0, MAX_BONE_AGE_MONTHS // 12, step=1, key=_field("years", image_id, years_known), value=None
-        )
+        years = _number("Years", MAX_BONE_AGE_MONTHS // 12, _field("years", image_id, years_known))
     with right:
-        months = st.number_input("Months", 0, 11, step=1, key=_field("months", image_id, months_known), value=None)
+        months = _number("Months", 11, _field("months", image_id, months_known))
+    method = _choice("Method", words.CHOICES["method"], _field("method", image_id, added.get("method")))
     if years is None or months is None:
-        return None
+        missing = [name for name, value in (("years", years), ("months", months)) if value is None]
+        return Entered(None, {}, tuple(missing))
     total = years * 12 + months
     with beside:
-        st.html(f'<p class="quiet" style="margin:0 0 .55rem">{total} months</p>')
+        st.html(f'<span class="total quiet">{total} months</span>')
     if total > MAX_BONE_AGE_MONTHS:
-        st.caption(f"The atlas ends at {words.age(MAX_BONE_AGE_MONTHS)}.")
-        return None
-    return bone_age_answer(total)
+        return Entered(None, {}, problem=f"The atlas ends at {words.age(MAX_BONE_AGE_MONTHS)}.")
+    return _checked(bone_age_answer(total), {"method": method})
 
 
-def _rop(image_id: int, known: Answer | None) -> Answer | None:
+def _rop(image_id: int, known: Answer | None, added: Additions) -> Entered:
     known = known or {}
-    zone = _choice("Zone", Zone, words.ZONE, _field("zone", image_id, known.get("zone")))
-    if zone == Zone.NONE:
-        st.caption("Fully vascularised: stage 0, no plus disease.")
-        return rop_answer(Zone.NONE.value, Stage.S0.value, Plus.NONE.value)
-    stage = _choice("Stage", Stage, words.STAGE, _field("stage", image_id, known.get("stage")))
-    plus = _choice("Plus disease", Plus, words.PLUS, _field("plus", image_id, known.get("plus_disease")))
-    return rop_answer(zone, stage, plus) if zone and stage and plus else None
+    opened = known.get("stage"), known.get("plus_disease")
+    for name, value in (("stage", opened[0]), ("plus", opened[1])):
+        _field(name, image_id, value)
+    zone_key = _field("zone", image_id, known.get("zone"))
+    zone = _choice("Zone", words.ZONE, zone_key, on_change=_zone_chosen, args=(image_id, opened))
+    stage = _choice("Stage", words.STAGE, state.field_key("stage", image_id))
+    plus = _choice("Plus", words.PLUS, state.field_key("plus", image_id))
+    flags = _flags(words.EYE_FLAGS, _field("flags", image_id, _flags_in(words.EYE_FLAGS, added)), "Also")
+    missing = [name for name, value in (("zone", zone), ("stage", stage), ("plus disease", plus)) if not value]
+    if missing:
+        return Entered(None, {}, tuple(missing))
+    others = ("substage", "regression", "reactivation", "treatment")
+    more = {name: st.session_state[_field(name, image_id, added.get(name))] for name in others}
+    return _checked(rop_answer(zone, stage, plus), dict.fromkeys(flags, True) | more)
 
 
-def _fracture(image_id: int, known: Answer | None) -> Answer | None:
-    chosen = _choice("Fracture", Fracture, words.FRACTURE, _field("fracture", image_id, (known or {}).get("fracture")))
-    return fracture_answer(chosen) if chosen else None
-
-
-def _choice(label: str, members: type, names: dict, key: str) -> str | None:
-    return st.segmented_control(
-        label, [member.value for member in members], format_func=names.get, key=key, width="stretch"
+def _zone_chosen(image_id: int, opened: tuple[str | None, str | None]) -> None:
+    """Complete vascularisation leaves only stage 0 without plus disease: what the form opened with follows, and comes
+    back with another zone. What the reader chose stays, and the contradiction is shown."""
+    zone, stage, plus, followed = (
+        state.field_key(name, image_id) for name in ("zone", "stage", "plus", "stage_followed")
     )
+    no_disease = Stage.S0.value, Plus.NONE.value
+    now = st.session_state[stage], st.session_state[plus]
+    if st.session_state[zone] == Zone.NONE and now == opened:
+        st.session_state[stage], st.session_state[plus] = no_disease
+        st.session_state[followed] = True
+    elif st.session_state.pop(followed, False) and now == no_disease:
+        st.session_state[stage], st.session_state[plus] = opened
+
+
+def _fracture(image_id: int, known: Answer | None, added: Additions) -> Entered:
+    opens_with = (known or {}).get("fracture")
+    chosen = _choice("Fracture", words.FRACTURE, _field("fracture", image_id, opens_with))
+    keys = {name: _field(name, image_id, added.get(name)) for name in ("fracture_class", "bone", "region", "displaced")}
+    dangers = _field("dangers", image_id, _flags_in(words.DANGERS, added))
+    if not chosen:
+        return Entered(None, {}, ("fracture",))
+    more: dict[str, Any] = {}
+    if chosen == Fracture.DISTAL_RADIUS:
+        more["fracture_class"] = _choice("Class", words.CHOICES["fracture_class"], keys["fracture_class"])
+    if chosen != Fracture.NORMAL:
+        for name in ("bone", "region", "displaced"):
+            more[name] = _choice(words.ADDITION[name], words.CHOICES[name], keys[name])
+    more |= dict.fromkeys(st.session_state[dangers] or (), True)
+    return _checked(fracture_answer(chosen), more)
+
+
+def _checked(answer: Answer, said: Mapping[str, Any]) -> Entered:
+    """`said`: None is what was not said."""
+    given = {name: value for name, value in said.items() if value is not None}
+    try:
+        added = additions.checked(answer, given)
+        return Entered(check_answer(answer), added)
+    except AnswerRefused as refused:
+        return Entered(None, {}, problem=words.sentence(f"{refused}."))
+
+
+# ---------------------------------------------------------------- fields
+
+
+def _number(label: str, highest: int, key: str) -> int | None:
+    return st.number_input(label, 0, highest, step=1, key=key, value=None, persist_state=KEPT)
+
+
+def _choice(label: str, names: Mapping[Any, str], key: str, **more: Any) -> Any:
+    options = [getattr(name, "value", name) for name in names]  # plain values, as they are stored
+    return st.segmented_control(
+        label, options, format_func=names.get, key=key, width="stretch", persist_state=KEPT, **more
+    )
+
+
+def _flags(names: Mapping[str, str], key: str, label: str) -> list[str]:
+    return _choice(label, names, key, selection_mode="multi")
+
+
+def _flags_in(names: Mapping[str, str], added: Additions) -> list[str]:
+    return [name for name in names if added.get(name)]
 
 
 def _field(name: str, image_id: int, opens_with: object) -> str:

@@ -11,17 +11,19 @@ from engine.findings.summary import answer_words
 from engine.services.review import ImageView, ReviewView
 from ui import words
 
-SHOWN = 3
+SHOWN = 2
 
 
 def show(image: ImageView) -> None:
-    """The latest decisions; earlier ones are counted."""
+    """The latest decisions; earlier ones unfold."""
     if not image.reviews:
         return
-    lines = "".join(_line(review, is_past=review is not image.reviews[0]) for review in image.reviews[:SHOWN])
-    more = len(image.reviews) - SHOWN
-    rest = f'<li class="past">and {words.counted(more, "earlier decision")}</li>' if more > 0 else ""
-    st.html(f'<ul class="history">{lines}{rest}</ul>')
+    lines = [_line(review, is_past=review is not image.reviews[0]) for review in image.reviews]
+    html = f'<ul class="history">{"".join(lines[:SHOWN])}</ul>'
+    if rest := lines[SHOWN:]:
+        more = words.counted(len(rest), "earlier decision")
+        html += f'<details class="more"><summary>{more}</summary><ul class="history">{"".join(rest)}</ul></details>'
+    st.html(html)
 
 
 def conflict(message: str, image: ImageView) -> None:
@@ -45,9 +47,9 @@ def _line(review: ReviewView, is_past: bool) -> str:
 
 def _said(review: ReviewView) -> str:
     if review.verdict is Verdict.CORRECTED:
-        return f"corrected to {answer_words(review.answer)}"
+        return f"corrected to {answer_words(review.answer, review.details)}"
     if review.verdict is Verdict.REJECTED:
         return f"rejected it: {words.REJECT_REASON[review.reject_reason].lower()}"
     if review.verdict is Verdict.WITHDRAWN:
         return "took the decision back"
-    return f"confirmed {answer_words(review.answer)}"
+    return f"confirmed {answer_words(review.answer, review.details)}"

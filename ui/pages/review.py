@@ -10,14 +10,17 @@ import streamlit as st
 
 from db.models import ReadState, RejectReason, StudyStatus, Verdict
 from engine.errors import Conflict
-from engine.findings.answers import Answer, Task
+from engine.findings.additions import FIELDS
+from engine.findings.answers import Task
 from engine.findings.summary import answer_words
 from engine.services import images, prior_films, review, worklist
+from engine.services.child_context import ChildContext, child_context
 from engine.services.review import Decision, ImageView, StudyView
 from engine.services.worklist import WorklistFilter
 from ui import database, errors, state, words
 from ui.components import (
     case_header,
+    child_panel,
     facts_form,
     finding_form,
     hotkeys,
@@ -26,6 +29,7 @@ from ui.components import (
     review_history,
     viewer,
 )
+from ui.components.finding_form import Entered
 from ui.components.viewer.beside import films_beside
 from ui.state import LastDecision, Sitting
 
@@ -39,6 +43,8 @@ KEYS = [
     ("L", "worklist"),
     ("?", "these keys"),
 ]
+ADDITIONS = {name for fields in FIELDS.values() for name in fields}
+FORM = ADDITIONS | {"quality", "no_burned_in_text", "regions", "landmarks"}  # the details that this page can say
 STEPS = {"J": "next", "K": "previous", "L": "to_worklist"}
 POLL_EVERY = "2s"
 
@@ -68,6 +74,7 @@ def show() -> None:
         case_header.show(study, image)
     with database.session() as session:
         priors = prior_films.prior_films(session, state.current_user(), image.image_id)
+        context = child_context(session, state.current_user(), image.image_id)
     film, panel = st.columns([1.98, 1], gap="small")
     with film:
         viewer.show(
@@ -87,7 +94,8 @@ def show() -> None:
             st.button("Read again", type="tertiary", on_click=read_again, args=(image.image_id,))
         if image.read is None and image.read_state is ReadState.QUEUED:
             st.fragment(wait_for_read, run_every=POLL_EVERY)(study)
-        decide(study, image, next_id)
+        child_panel.show(context)
+        decide(study, image, context, next_id)
 
 
 def choose_image(study: StudyView) -> ImageView:
@@ -189,28 +197,32 @@ def read_again(image_id: int) -> None:
 
 @st.fragment
 @errors.shown()
-def decide(study: StudyView, image: ImageView, next_id: int | None) -> None:
+def decide(study: StudyView, image: ImageView, context: ChildContext, next_id: int | None) -> None:
     """The REVIEW block: the form, the buttons, and what was decided before.
 
     Buttons that decide carry the image in their key: a click that arrives after the case has changed meets none."""
     sitting = state.sitting(image.image_id, image.seen_review_id)
-    st.html('<div class="block-title"><span>Review</span></div>')
+    child_panel.show_title(study, image)
     if sitting.conflict:
         review_history.conflict(sitting.conflict, image)
     facts_form.show(study, image)
     if sitting.rejecting:
         reject_form(study, image, sitting, next_id)
     else:
-        answer_form(study, image, sitting, next_id)
+        answer_form(study, image, context, sitting, next_id)
     review_history.show(image)
 
 
-def answer_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: int | None) -> None:
+def answer_form(
+    study: StudyView, image: ImageView, context: ChildContext, sitting: Sitting, next_id: int | None
+) -> None:
     with st.container(key="decision_fields", gap="xsmall"):
-        answer = finding_form.show(study.task, image) if study.task else None
-        comment, details = remarks(image)
-    primary = what_enter_does(image, answer)
-    blocked = answer is None or bool(image.missing_facts)
+        entered = finding_form.show(study.task, image) if study.task else Entered(None, {})
+        child_panel.show_meaning(context, study, image, entered)
+        comment, details = remarks(study, image)
+    details |= entered.additions
+    primary = what_enter_does(image, entered, comment, details)
+    blocked = entered.answer is None or bool(image.missing_facts)
     with st.container(key="primary"):
         decided = st.button(
             f"{primary.label} `Enter`",
@@ -224,12 +236,13 @@ def answer_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: i
             go_on(study, image, next_id)
         decision = Decision(
             verdict=primary.verdict,
-            answer=answer if primary.verdict is Verdict.CORRECTED else None,
+            answer=entered.answer if primary.verdict is Verdict.CORRECTED else None,
             comment=comment,
             details=details,
             prediction_id=image.read.prediction_id if image.read else None,
         )
-        record(study, image, sitting, decision, next_id)
+        with errors.shown():  # and the page goes on, with what was typed and the keys
+            record(study, image, sitting, decision, next_id)
     with st.container(horizontal=True, gap="xsmall", wrap=False, key="other_decisions"):
         st.button("Correct `C`", key="correct", width="stretch", disabled=study.task is None)
         st.button("Reject `X`", key="reject", width="stretch", on_click=sitting.reject)
@@ -251,20 +264,40 @@ class Primary:
     verdict: Verdict | None
 
 
-def what_enter_does(image: ImageView, answer: Answer | None) -> Primary:
+def what_enter_does(image: ImageView, entered: Entered, comment: str | None, details: dict) -> Primary:
+    answer, decision = entered.answer, image.decision
     read_answer = image.read.answer if image.read else None
+    if entered.problem:
+        return Primary("This cannot be saved yet", None)
     if answer is None:
-        return Primary("Give an answer", None)
-    if image.decision is not None and image.decision.answer == answer and not viewer.has_new_marks(image):
-        return Primary("Keep and next", None)
-    if answer == read_answer:
-        return Primary("Confirm and next", Verdict.CONFIRMED)
+        missing = " and ".join(entered.missing)
+        return Primary(f"Still to say: {missing}" if entered.missing else "Give an answer", None)
+    verdict = Verdict.CONFIRMED if answer == read_answer else Verdict.CORRECTED
+    if decision is not None and decision.answer == answer:
+        before = {name: value for name, value in decision.details.items() if name in FORM}
+        if (comment, details) == (own_comment(image), before):
+            return Primary("Keep and next", None)
+        return Primary("Save what was added and next", verdict)
+    if verdict is Verdict.CONFIRMED:
+        return Primary("Confirm and next", verdict)
     verb = "Save" if read_answer is None else "Correct to"
-    return Primary(f"{verb} {answer_words(answer)} and next", Verdict.CORRECTED)
+    return Primary(f"{verb} {answer_words(answer)} and next", verdict)
 
 
-def remarks(image: ImageView) -> tuple[str | None, dict]:
-    """A comment, and what the reader looked for besides the answer."""
+def own_comment(image: ImageView) -> str | None:
+    """What this reader said when they decided; another's comment is not theirs to repeat."""
+    return image.decision.comment if image.decision is not None and image.decision.is_mine else None
+
+
+def remarks(study: StudyView, image: ImageView) -> tuple[str | None, dict]:
+    """A comment, and what the reader looked for besides the answer. Opens with what they said before."""
+    before = image.decision.details if image.decision else {}
+    for name, value in (
+        ("comment", own_comment(image) or ""),
+        ("quality", before.get("quality")),
+        ("clean", before.get("no_burned_in_text") is True),
+    ):
+        st.session_state.setdefault(state.field_key(name, image.image_id), value)
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="bottom", wrap=False, key="remarks"):
         comment = st.text_input(
             "Comment",
@@ -272,14 +305,21 @@ def remarks(image: ImageView) -> tuple[str | None, dict]:
             placeholder="Comment",
             label_visibility="collapsed",
             max_chars=2000,
+            persist_state=finding_form.KEPT,
         )
         with st.popover("More"):
+            if study.task:
+                finding_form.show_more(study.task, image)
             quality = st.segmented_control(
-                "Film quality", ["good", "limited"], key=state.field_key("quality", image.image_id)
+                "Film quality",
+                ["good", "limited"],
+                key=state.field_key("quality", image.image_id),
+                persist_state=finding_form.KEPT,
             )
             clean = st.checkbox(
                 "No name, number or date is burned into the film",
                 key=state.field_key("clean", image.image_id),
+                persist_state=finding_form.KEPT,
                 help="A film whose file does not say so is exported only when a reader has looked.",
             )
     details = {"quality": quality} if quality else {}
@@ -291,7 +331,10 @@ def remarks(image: ImageView) -> tuple[str | None, dict]:
 def reject_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: int | None) -> None:
     """Why the image cannot be answered: one key, one decision."""
     comment = st.text_input(
-        "Comment (needed for Other)", key=state.field_key("comment", image.image_id), max_chars=2000
+        "Comment (needed for Other)",
+        key=state.field_key("comment", image.image_id),
+        max_chars=2000,
+        persist_state=finding_form.KEPT,
     ).strip()
     chosen = None
     press = {"Escape": "cancel_reject"}
@@ -329,7 +372,7 @@ def record(study: StudyView, image: ImageView, sitting: Sitting, decision: Decis
         sitting.conflict = str(conflict)
         sitting.seen_review_id = latest_review_id(study.study_id, image.image_id)
         st.rerun(scope="app")
-    said = answer_words(decision.answer) if decision.answer else ""
+    said = answer_words(decision.answer, decision.details) if decision.answer else ""
     state.remember_decision(
         LastDecision(study.study_id, image.image_id, review_id, f"{words.VERDICT[decision.verdict]} {said}".strip())
     )

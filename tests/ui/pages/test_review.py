@@ -188,3 +188,194 @@ def test_both_images_of_a_study_are_decided_before_the_next_case(
     assert at.session_state["sitting"].image_id == right.image_id
     press(at, "confirm")
     assert at.session_state["study"] != left.study_id
+
+
+def choose(at: AppTest, name: str, image_id: int, value: object) -> AppTest:
+    return at.button_group(key=f"finding_{name}_{image_id}").set_value(value).run()
+
+
+def chosen(at: AppTest, name: str, image_id: int) -> object:
+    return at.button_group(key=f"finding_{name}_{image_id}").value
+
+
+def test_what_follows_from_a_bone_age_stands_beside_it_and_follows_the_form(
+    open_page: OpenPage, add_case: AddCase
+) -> None:
+    case = add_case(Task.BONE_AGE, bone_age_answer(110))  # a girl of 9 y 4 m
+    at = open_page("review", study=case.study_id)
+    said = everything_said(at)
+    assert "Plate 17 (8 y 10 m), girls' atlas" in said
+    assert "SDS −0.20, within 2 SD Greulich-Pyle 1959, Tables V and VI" in said
+    assert "Adult height no prediction: no height was measured at the time of the film" in said
+    at.number_input(key=f"finding_years_{case.image_id}").set_value(12).run()
+    said = everything_said(at)
+    assert "SDS +3.47, advanced" in said and "Plate 20 (12 y 0 m), girls" in said
+
+
+def test_the_method_is_stored_beside_the_answer(open_page: OpenPage, add_case: AddCase, session: Session) -> None:
+    case = add_case(Task.BONE_AGE, bone_age_answer(110))
+    at = open_page("review", study=case.study_id)
+    choose(at, "method", case.image_id, "atlas")
+    assert primary(at).startswith("Confirm and next")
+    press(at, "confirm")
+    decision = image_of(session, case.study_id).decision
+    assert (decision.verdict, decision.answer, decision.details) == (
+        Verdict.CONFIRMED,
+        bone_age_answer(110),
+        {"method": "atlas"},
+    )
+    said = everything_said(open_page("review", study=case.study_id))
+    assert "Demo reader confirmed 9 y 2 m, by the atlas" in said
+
+
+def test_an_eye_shows_its_etrop_type_rule_and_time(open_page: OpenPage, add_case: AddCase, session: Session) -> None:
+    eye = add_case(Task.ROP, rop_answer("I", "3", "none"))
+    at = open_page("review", study=eye.study_id)
+    said = everything_said(at)
+    assert "ETROP type 1 zone I, stage 3, without plus disease" in said
+    assert "Treatment by 13 Jul 2025, passed, at the hour of the examination (72 h)" in said
+    choose(at, "flags", eye.image_id, ["aggressive", "notch"])
+    said = everything_said(at)
+    assert "Aggressive ROP" in said and "by 12 Jul 2025, passed" in said and "unverified" in said
+    press(at, "confirm")
+    decision = image_of(session, eye.study_id).decision
+    assert (decision.answer, decision.details) == (
+        rop_answer("I", "3", "none"),
+        {"aggressive": True, "notch": True},
+    )
+
+
+def test_a_stage_without_a_zone_is_refused_and_stays_as_it_was_typed(
+    open_page: OpenPage, add_case: AddCase, session: Session
+) -> None:
+    eye = add_case(Task.ROP, rop_answer("III", "1", "none"))
+    at = open_page("review", study=eye.study_id)
+    choose(at, "stage", eye.image_id, "3")
+    choose(at, "zone", eye.image_id, "none")
+    said = everything_said(at)
+    assert "A stage, plus disease or A-ROP needs a zone: say which. Nothing that you entered is lost." in said
+    assert the(at, "confirm").disabled and primary(at).startswith("This cannot be saved yet")
+    assert (chosen(at, "zone", eye.image_id), chosen(at, "stage", eye.image_id)) == ("none", "3")
+    choose(at, "zone", eye.image_id, "I")
+    press(at, "confirm")
+    assert image_of(session, eye.study_id).decision.answer == rop_answer("I", "3", "none")
+
+
+def test_what_only_followed_the_zone_comes_back_with_another(open_page: OpenPage, add_case: AddCase) -> None:
+    eye = add_case(Task.ROP, rop_answer("III", "1", "plus"))
+    at = open_page("review", study=eye.study_id)
+    choose(at, "zone", eye.image_id, "none")
+    assert (chosen(at, "stage", eye.image_id), chosen(at, "plus", eye.image_id)) == ("0", "none")
+    choose(at, "zone", eye.image_id, "II")
+    assert (chosen(at, "stage", eye.image_id), chosen(at, "plus", eye.image_id)) == ("1", "plus")
+    choose(at, "stage", eye.image_id, "0")
+    choose(at, "plus", eye.image_id, "none")
+    choose(at, "zone", eye.image_id, "I")  # the reader's own stage 0 stays
+    assert (chosen(at, "stage", eye.image_id), chosen(at, "plus", eye.image_id)) == ("0", "none")
+
+
+def test_a_fracture_has_class_bone_region_and_position(
+    open_page: OpenPage, add_case: AddCase, session: Session
+) -> None:
+    wrist = add_case(Task.FRACTURE, fracture_answer("distal_radius"))
+    at = open_page("review", study=wrist.study_id)
+    assert "Wrist, left" in everything_said(at)
+    choose(at, "displaced", wrist.image_id, True)
+    assert "Say which fracture it is" in everything_said(at)
+    choose(at, "fracture_class", wrist.image_id, "sh2")
+    choose(at, "region", wrist.image_id, "shaft")
+    assert "A Salter-Harris II lies in the growth plate: change one of the two." in everything_said(at)
+    choose(at, "region", wrist.image_id, "physis")
+    choose(at, "bone", wrist.image_id, "both")
+    said = everything_said(at)
+    assert "Salter-Harris II, displaced" in said and "Act by 11 Jul 2025" in said and "23r-E/2.1" in said
+    press(at, "confirm")
+    decision = image_of(session, wrist.study_id).decision
+    assert decision.details == {"fracture_class": "sh2", "bone": "both", "region": "physis", "displaced": True}
+    assert review.load_study(session, demo_reader(), wrist.study_id).urgency.level == "urgent"
+
+
+def test_a_class_that_was_said_of_another_answer_is_not_stored(
+    open_page: OpenPage, add_case: AddCase, session: Session
+) -> None:
+    wrist = add_case(Task.FRACTURE, fracture_answer("distal_radius"))
+    at = open_page("review", study=wrist.study_id)
+    choose(at, "fracture_class", wrist.image_id, "greenstick")
+    choose(at, "fracture", wrist.image_id, "normal")
+    press(at, "confirm")
+    assert image_of(session, wrist.study_id).decision.details == {}
+
+
+def test_a_half_filled_form_says_what_is_missing_and_survives_looking_elsewhere(
+    open_page: OpenPage, add_case: AddCase
+) -> None:
+    case, other = add_case(reason="unlike the training images"), add_case()
+    at = open_page("review", study=case.study_id)
+    at.number_input(key=f"finding_years_{case.image_id}").set_value(9).run()
+    at.text_input(key=f"finding_comment_{case.image_id}").set_value("carpals").run()
+    assert primary(at).startswith("Still to say: months") and the(at, "confirm").disabled
+    press(at, "reject")
+    at.button(key="cancel_reject").click().run()
+    assert at.number_input(key=f"finding_years_{case.image_id}").value == 9
+    at.button(key="next").click().run()
+    assert at.session_state["study"] == other.study_id
+    at.button(key="previous").click().run()
+    assert at.session_state["study"] == case.study_id
+    assert at.number_input(key=f"finding_years_{case.image_id}").value == 9
+    assert at.text_input(key=f"finding_comment_{case.image_id}").value == "carpals"
+
+
+def test_a_decision_opens_with_what_was_added_and_keeps_it(
+    open_page: OpenPage, add_case: AddCase, session: Session
+) -> None:
+    eye = add_case(Task.ROP, rop_answer("II", "4", "none"))
+    at = open_page("review", study=eye.study_id)
+    choose(at, "flags", eye.image_id, ["notch"])
+    choose(at, "substage", eye.image_id, "a")
+    choose(at, "quality", eye.image_id, "limited")
+    at.text_input(key=f"finding_comment_{eye.image_id}").set_value("temporal").run()
+    press(at, "confirm")
+
+    at = open_page("review", study=eye.study_id)
+    assert primary(at).startswith("Keep and next")
+    assert at.text_input(key=f"finding_comment_{eye.image_id}").value == "temporal"
+    choose(at, "flags", eye.image_id, ["notch", "aggressive"])
+    assert primary(at).startswith("Save what was added and next")
+    press(at, "confirm")
+    image = image_of(session, eye.study_id)
+    assert image.decision.details == {"substage": "a", "notch": True, "aggressive": True, "quality": "limited"}
+    assert (image.decision.comment, len(image.reviews)) == ("temporal", 2)
+
+
+def test_the_child_stands_beside_the_read(open_page: OpenPage, add_case: AddCase) -> None:
+    same = {"PatientID": "ONE"}
+    for year, months in ((2021, 60), (2022, 75), (2023, 84), (2024, 120)):
+        add_case(Task.BONE_AGE, bone_age_answer(months), StudyDate=f"{year}0710", AcquisitionDate=f"{year}0710", **same)
+    case = add_case(Task.BONE_AGE, bone_age_answer(110), ImageLaterality="R", PatientName="Roe^Jane", **same)
+    said = everything_said(open_page("review", study=case.study_id))
+    assert "Side changed: left on 10 Jul 2024, right now." in said
+    assert "Another name than on the film of 10 Jul 2024, under the same patient ID." in said
+    assert "Roe" not in said and "Doe" not in said
+    assert "10 Jul 2024 Hand, left, 8 y 4 m 10 y 0 m not reviewed" in said
+    assert "2 more examinations 10 Jul 2022" in said
+    assert "Bone age fell by 10 months in 12 months: 10 y 0 m on 10 Jul 2024 (not reviewed), 9 y 2 m now" in said
+    assert "Pace −10 months in 12 months, since 10 Jul 2024" in said
+
+
+def test_without_other_films_or_measurements_that_is_said(open_page: OpenPage, add_case: AddCase) -> None:
+    assert "Child nothing measured, no other film" in everything_said(open_page("review", study=add_case().study_id))
+
+
+def test_every_decision_about_a_film_can_be_seen(open_page: OpenPage, add_case: AddCase, session: Session) -> None:
+    case = add_case(Task.BONE_AGE, bone_age_answer(110))
+    for months in (100, 101, 102, 103):
+        image = image_of(session, case.study_id)
+        decision = Decision(
+            Verdict.CORRECTED,
+            bone_age_answer(months),
+            prediction_id=image.read.prediction_id,
+            seen_review_id=image.seen_review_id,
+        )
+        review.record_review(session, demo_admin(), case.image_id, decision)
+    said = everything_said(open_page("review", study=case.study_id))
+    assert "2 earlier decisions" in said and "corrected to 8 y 4 m" in said and "corrected to 8 y 7 m" in said
