@@ -14,7 +14,7 @@ from typing import Any
 from db.models import RejectReason, Verdict
 from db.session import session_scope
 from engine.findings.answers import Answer, Task
-from engine.services import ingest, review, worklist
+from engine.services import demo_growth, ingest, review, worklist
 from engine.services.accounts import demo_reader, service_actor
 from engine.services.demo_files import Examination, make_demo_files
 from engine.services.review import Decision, ImageView
@@ -34,6 +34,7 @@ class Filled:
     refused: int = 0
     reviewed: int = 0
     waiting: int = 0
+    visits: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return {"filled": True, **asdict(self)}
@@ -67,10 +68,15 @@ def fill(
             say(f"Reading {len(image_ids)} images ...")
             read(image_ids)
             done.reviewed = _review(database_url, truth)
-        _send(database_url, to_wait, done)
+        truth |= _send(database_url, to_wait, done)
+        with session_scope(database_url) as session:
+            done.visits = demo_growth.add_visits(session, SENDER, examinations, list(truth))
     done.studies, done.waiting = len(examinations), len(to_wait) if read else len(examinations)
     unfinished.unlink()
-    say(f"{done.studies} studies with {done.images} images, {done.reviewed} reviewed, {done.refused} files refused.")
+    say(
+        f"{done.studies} studies with {done.images} images, {done.reviewed} reviewed, {done.refused} files refused, "
+        f"{done.visits} growth visits."
+    )
     return done
 
 

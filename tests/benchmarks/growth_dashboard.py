@@ -21,7 +21,6 @@ from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
 from db import migrate
-
 from db.models import (
     GrowthVisit,
     Image,

@@ -1,6 +1,7 @@
 """engine.services.demo: a worklist with something on every page, made once."""
 
 from collections import Counter
+from statistics import mean
 
 import pytest
 from sqlalchemy import func, select
@@ -65,7 +66,12 @@ def test_the_demo_has_every_kind_of_case_and_is_made_once(database_url, data_dir
     with session_scope(database_url) as session:
         studies_of = Counter(session.scalars(select(models.Study.patient_fk)))
         assert session.scalar(select(func.count()).where(~models.Study.is_phantom)) == 0
+        visits = session.scalars(select(models.GrowthVisit)).all()
     assert Counter(studies_of.values())[3] >= 2, "some children have follow-ups"
+    assert filled.visits == len(visits) > 100 and all(visit.is_phantom for visit in visits)
+    assert sum(visit.height_for_age_z is None for visit in visits) > 5, "of some nothing can be said"
+    assert -1 < mean(visit.height_for_age_z for visit in visits if visit.height_for_age_z is not None) < 1
+    assert {code for visit in visits for code in visit.doubts} <= {"no_sex", "no_age"}
 
     assert demo.fill(database_url, data_dir, read, say=lambda message: None) is None, "it is filled once"
     assert counts(database_url, models.Study.status) == by_status
@@ -81,7 +87,7 @@ def test_a_demo_that_was_interrupted_goes_on(database_url, data_dir, read):
         demo.fill(database_url, data_dir, interrupted, say=lambda message: None)
     images = counts(database_url, models.Image.source_format)
     filled = demo.fill(database_url, data_dir, read, say=lambda message: None)
-    assert filled.reviewed > 0
+    assert filled.reviewed > 0 and filled.visits > 100
     assert counts(database_url, models.Image.source_format)["dicom"] > images["dicom"]
     with session_scope(database_url) as session:
         assert session.scalar(select(func.max(models.Quarantine.times_received))) <= 2
