@@ -648,6 +648,9 @@ class BlindCase(Base):
     first_reader_fk: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
     adjudication_fk: Mapped[int | None] = mapped_column(ForeignKey("review.id"), index=True)  # what settled it
     gold_fk: Mapped[int | None] = mapped_column(ForeignKey("gold_case.id"), index=True)
+    # of the study by its reads alone: what it sorts by for its reader, or its place would tell what was decided
+    urgency_rank: Mapped[int] = mapped_column(default=0, server_default="0")
+    act_by: Mapped[date | None]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 

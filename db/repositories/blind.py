@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, case, false, func, literal, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from db.models import (
@@ -18,9 +19,13 @@ from db.models import (
     Image,
     QualityRule,
     Review,
+    Role,
+    Study,
+    StudyStatus,
     Task,
     Verdict,
 )
+from db.repositories.studies import EVERYTHING, SeenColumns
 
 HIDING = (BlindState.OPEN, BlindState.AGREES, BlindState.DIFFERS)  # somebody is or was to know nothing of the case
 
@@ -32,9 +37,50 @@ def rules(session: Session) -> dict[Task, QualityRule]:
 def hiding_cases(session: Session, image_ids: Sequence[int]) -> dict[int, list[BlindCase]]:
     query = select(BlindCase).where(BlindCase.image_fk.in_(image_ids), BlindCase.state.in_(HIDING))
     found: dict[int, list[BlindCase]] = {}
-    for case in session.scalars(query.order_by(BlindCase.id)):
-        found.setdefault(case.image_fk, []).append(case)
+    for one in session.scalars(query.order_by(BlindCase.id)):
+        found.setdefault(one.image_fk, []).append(one)
     return found
+
+
+def seen_by(session: Session, reader_id: int | None, role: Role) -> SeenColumns:
+    """A study's status and urgency as the reader may know them: what they read blind awaits its review until they have
+    decided it, and is as urgent as its reads make it."""
+    if role is Role.ADMIN or session.scalar(select(BlindCase.id).where(BlindCase.state.in_(HIDING)).limit(1)) is None:
+        return EVERYTHING
+    theirs = BlindCase.reader_fk == reader_id if reader_id is not None else false()
+    not_first = BlindCase.kind == BlindKind.SECOND
+    if reader_id is not None:
+        not_first &= BlindCase.first_reader_fk != reader_id
+    is_open, differs = BlindCase.state == BlindState.OPEN, BlindCase.state == BlindState.DIFFERS
+    closed = BlindCase.state.in_((BlindState.AGREES, BlindState.DIFFERS))
+    others = not_first & (BlindCase.reader_fk.is_(None) | ~theirs)
+    to_read = is_open & ((not_first if role is Role.READER else false()) | theirs)
+    withheld = others & (differs if role is Role.READER else differs | is_open)
+    rejected = closed & theirs & (BlindCase.verdict == Verdict.REJECTED)
+    answered = closed & theirs & (BlindCase.verdict != Verdict.REJECTED)
+
+    def has(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+        return Study.id.in_(select(BlindCase.study_fk).where(BlindCase.state.in_(HIDING), condition))
+
+    def by_reads(column: ColumnElement[Any]) -> ColumnElement[Any]:
+        of_study = select(column).where(BlindCase.study_fk == Study.id, BlindCase.state.in_(HIDING))
+        return of_study.correlate(Study).scalar_subquery()
+
+    is_blind = has(to_read | withheld | (closed & theirs))
+    return SeenColumns(
+        status=case(
+            (Study.status.not_in((StudyStatus.REVIEWED, StudyStatus.REJECTED)), Study.status),
+            (has(to_read), literal(StudyStatus.AWAITING_REVIEW, Study.status.type)),
+            (has(answered | withheld), literal(StudyStatus.REVIEWED, Study.status.type)),
+            (has(rejected), literal(StudyStatus.REJECTED, Study.status.type)),
+            else_=Study.status,
+        ).label("status"),
+        urgency_rank=case(
+            (is_blind, by_reads(func.max(BlindCase.urgency_rank))),
+            else_=Study.urgency_rank,
+        ).label("urgency_rank"),
+        act_by=case((is_blind, by_reads(func.min(BlindCase.act_by))), else_=Study.act_by).label("act_by"),
+    )
 
 
 def second_read_of(session: Session, image_id: int) -> BlindCase | None:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, false, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload, selectinload
 
-from db.models import Image, Patient, Study, StudyStatus, Task, Urgency
+from db.models import URGENCY_RANK, Image, Patient, Study, StudyStatus, Task, Urgency
 
 
 def patient_by_key(session: Session, patient_id: str, issuer: str) -> Patient | None:
@@ -105,6 +105,21 @@ class Order:
 
 
 @dataclass(frozen=True)
+class SeenColumns:
+    """A study as one reader may know it (db.repositories.blind.seen_by); `EVERYTHING`: as it stands."""
+
+    status: ColumnElement[Any] = Study.status
+    urgency_rank: ColumnElement[Any] = Study.urgency_rank
+    act_by: ColumnElement[Any] = Study.act_by
+    acquired_on: ColumnElement[Any] = Study.acquired_on
+    learn_value: ColumnElement[Any] = Study.learn_value
+    learn_group: ColumnElement[Any] = Study.learn_group
+
+
+EVERYTHING = SeenColumns()
+
+
+@dataclass(frozen=True)
 class StudyQuery:
     """Which studies; an empty sequence means any."""
 
@@ -115,14 +130,15 @@ class StudyQuery:
     search: str = ""
     age_months_range: tuple[float, float] | None = None
     also: tuple[ColumnElement[bool], ...] = ()  # further conditions on Study
+    seen: SeenColumns = EVERYTHING
 
     def conditions(self) -> list[ColumnElement[bool]]:
         conditions: list[ColumnElement[bool]] = []
         for column, values in (
-            (Study.status, self.statuses),
+            (self.seen.status, self.statuses),
             (Study.task, self.tasks),
             (Study.site, self.sites),
-            (Study.urgency, self.urgencies),
+            (self.seen.urgency_rank, [URGENCY_RANK[Urgency(urgency)] for urgency in self.urgencies]),
         ):
             if values:
                 conditions.append(column.in_(values))
@@ -181,7 +197,7 @@ def study_after(
     return session.scalar(statement)
 
 
-def counts_by(session: Session, column: InstrumentedAttribute[Any], *conditions: ColumnElement[bool]) -> dict[Any, int]:
+def counts_by(session: Session, column: ColumnElement[Any], *conditions: ColumnElement[bool]) -> dict[Any, int]:
     rows = session.execute(select(column, func.count(Study.id)).where(*conditions).group_by(column))
     return {value: count for value, count in rows}
 

@@ -1,13 +1,13 @@
 """What a reader must not know yet: the read before they have answered (blind-first), and what others decided about a
 case that they are to read as if nobody had (second reads and gold cases).
 
-Everything that shows a reader what is known about an image asks here: `decisions_shown` and `reads_hidden`. An admin
-sees everything, and is therefore never a blind reader."""
+Everything that shows a reader what is known about an image asks `known_to`. An admin sees everything, and is therefore
+never a blind reader."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -18,7 +18,6 @@ from db.models import (
     BlindKind,
     BlindRead,
     BlindState,
-    Image,
     Prediction,
     Review,
     Role,
@@ -28,11 +27,11 @@ from db.models import (
 )
 from db.repositories import accounts as accounts_repository
 from db.repositories import blind as repository
-from db.repositories.reviews import reviews_of_images
+from db.repositories.reviews import latest_reviews, reviews_of_images
 from db.repositories.studies import locked_image
 from db.session import writing
 from engine.errors import AnswerRefused, Conflict, NotFound
-from engine.findings.answers import Answer, Task, check_answer
+from engine.findings.answers import Answer, check_answer
 from engine.findings.urgency import Urgency, most_urgent
 from engine.services import audit, case_state
 from engine.services.accounts import READERS, Actor, account_of, require
@@ -85,63 +84,84 @@ def _line(actor: Actor, reader_id: int | None, case: BlindCase, reads: dict[int,
     return BlindLine(case, withheld=WITH_ADJUDICATOR) if case.state == BlindState.DIFFERS else None
 
 
-def decisions_shown(
-    session: Session, actor: Actor, image_ids: Sequence[int], lines: Mapping[int, BlindLine] | None = None
-) -> dict[int, list[Shown]]:
-    """What the actor may know of what was decided about each image, the latest first, withdrawals included: the case's
-    own decisions, or those of a blind reader alone."""
-    lines = blind_lines(session, actor, image_ids) if lines is None else lines
-    shown: dict[int, list[Shown]] = {**reviews_of_images(session, [id for id in image_ids if id not in lines])}
-    return shown | {image_id: list(line.reads) for image_id, line in lines.items()}
+@dataclass(frozen=True)
+class KnownToReader:
+    """What the actor may know of some studies. `decisions` of each image, the latest first, withdrawals included: the
+    case's own, or those of a blind reader alone. `hidden_reads`: images whose read is shown after their answer."""
+
+    lines: Mapping[int, BlindLine]
+    decisions: Mapping[int, Sequence[Shown]]
+    hidden_reads: frozenset[int]
+
+    def is_blind(self, study: Study) -> bool:
+        """Some of what was decided about the study must not be known."""
+        return any(image.id in self.lines for image in study.images)
+
+    def withheld(self, image_id: int) -> str | None:
+        line = self.lines.get(image_id)
+        return line.withheld if line else None
+
+    def decision(self, image_id: int) -> Shown | None:
+        """The one in force."""
+        return case_state.in_force(next(iter(self.decisions.get(image_id, ())), None))
+
+    def status(self, study: Study) -> StudyStatus:
+        if not self.is_blind(study):
+            return study.status
+        verdicts: dict[int, Verdict | None] = {}
+        for image in study.images:
+            decision = self.decision(image.id)
+            if self.withheld(image.id):
+                verdicts[image.id] = Verdict.CORRECTED  # or anything else that is no rejection
+            else:
+                verdicts[image.id] = decision.verdict if decision else None
+        return case_state.status_of(study.images, verdicts)
+
+    def urgency(self, study: Study, predictions: Mapping[int, Prediction]) -> Urgency:
+        """By the decisions that may be known, else by the reads. Of a hidden read only how urgent it makes the case: a
+        child who cannot wait comes first, blind or not."""
+        urgency = most_urgent(
+            [
+                case_state.image_urgency(study, self.decision(image.id), predictions.get(image.id))
+                for image in study.images
+            ]
+        )
+        tells = any(image.id in self.hidden_reads for image in study.images)
+        return replace(urgency, reason=None, source=None) if tells else urgency
 
 
-def reads_hidden(
-    session: Session, actor: Actor, studies: Sequence[Study], shown: Mapping[int, Sequence[Shown]]
-) -> set[int]:
-    """Images whose read the actor must not know before they have answered: undecided ones of a task that is read
-    blind-first. `studies` have their images loaded; `shown` as `decisions_shown` gives it."""
+def known_to(session: Session, actor: Actor, studies: Sequence[Study], *, latest_only: bool = False) -> KnownToReader:
+    """`studies` have their images loaded. `latest_only`: no more than the latest decision of each image is wanted."""
+    image_ids = [image.id for study in studies for image in study.images]
+    lines = blind_lines(session, actor, image_ids)
+    of_case = [image_id for image_id in image_ids if image_id not in lines]
+    decisions: dict[int, list[Shown]]
+    if latest_only:
+        decisions = {image_id: [review] for image_id, review in latest_reviews(session, of_case).items()}
+    else:
+        decisions = {**reviews_of_images(session, of_case)}
+    decisions |= {image_id: list(line.reads) for image_id, line in lines.items()}
+    return KnownToReader(lines, decisions, _hidden_reads(session, actor, studies, decisions))
+
+
+def _hidden_reads(
+    session: Session, actor: Actor, studies: Sequence[Study], decisions: Mapping[int, Sequence[Shown]]
+) -> frozenset[int]:
+    """Undecided images of a task that is read blind-first, which the actor has not answered yet."""
     if actor.role is Role.ADMIN:
-        return set()
+        return frozenset()
     blind_tasks = {task for task, rule in repository.rules(session).items() if rule.blind_first}
     images = [image.id for study in studies if study.task in blind_tasks for image in study.images]
-    undecided = [id for id in images if not shown.get(id)]
+    undecided = [id for id in images if not decisions.get(id)]
     if not undecided:
-        return set()
-    return set(undecided) - set(blind_answers_given(session, actor, undecided))
+        return frozenset()
+    return frozenset(undecided) - frozenset(blind_answers_given(session, actor, undecided))
 
 
 def blind_answers_given(session: Session, actor: Actor, image_ids: Sequence[int]) -> dict[int, BlindAnswer]:
     """What the actor answered before they saw the read."""
     account = accounts_repository.account_by_username(session, actor.username)
     return repository.blind_answers(session, image_ids, account.id) if account else {}
-
-
-def shown_status(study: Study, lines: Mapping[int, BlindLine], shown: Mapping[int, Sequence[Shown]]) -> StudyStatus:
-    """The study's status as far as the actor may know it."""
-    if not any(image.id in lines for image in study.images):
-        return study.status
-    verdicts: dict[int, Verdict | None] = {}
-    for image in study.images:
-        line, latest = lines.get(image.id), next(iter(shown.get(image.id, ())), None)
-        withheld = line is not None and line.withheld is not None
-        decision = case_state.in_force(latest)
-        verdicts[image.id] = Verdict.CORRECTED if withheld else decision.verdict if decision else None
-    return case_state.status_of(study.images, verdicts)
-
-
-def shown_urgency(
-    study: Study, predictions: Mapping[int, Prediction], shown: Mapping[int, Sequence[Shown]], hidden: set[int]
-) -> Urgency:
-    """By the decisions the actor may know, else by the reads. Of a hidden read only how urgent it makes the case: the
-    child who cannot wait comes first, blind or not."""
-    urgency = most_urgent(
-        [
-            case_state.image_urgency(study, next(iter(shown.get(image.id, ())), None), predictions.get(image.id))
-            for image in study.images
-        ]
-    )
-    tells = any(image.id in hidden for image in study.images)
-    return Urgency(urgency.level, unverified=urgency.unverified) if tells else urgency
 
 
 def give_blind_answer(
@@ -164,18 +184,13 @@ def give_blind_answer(
             if given.answer != checked:
                 raise Conflict("you have answered already, and the read was shown: decide now")
             return given.answer
-        shown = decisions_shown(session, actor, [image_id])
-        if image_id not in reads_hidden(session, actor, [study], shown):
+        known = known_to(session, actor, [study])
+        if known.withheld(image_id):
+            raise Conflict(str(known.withheld(image_id)))
+        if image_id not in known.hidden_reads:
             raise Conflict("the read of this image is not hidden from you: decide about it")
         if checked["task"] != study.task:
             raise AnswerRefused("wrong_task", f"the case is read for {study.task}, the answer is for {answer['task']}")
         session.add(BlindAnswer(image_fk=image_id, reader_fk=reader.id, answer=checked, seconds=seconds))
         audit.record(session, actor, "blind_answer.given", f"image:{image_id}")
         return checked
-
-
-def refuse_unseen_read(session: Session, actor: Actor, image: Image, study: Study, shown: Sequence[Shown]) -> None:
-    """Raises AnswerRefused for a decision about a read that must not be known yet: the answer comes first."""
-    if image.id in reads_hidden(session, actor, [study], {image.id: shown}):
-        task = Task(study.task)  # type: ignore[arg-type]
-        raise AnswerRefused("blind_answer_missing", f"{task} is read blind first: give your own answer, then decide")

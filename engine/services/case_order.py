@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.orm import Session
 
 from db.models import URGENCY_RANK, Prediction, Study, StudyStatus, Urgency
+from db.repositories.studies import EVERYTHING, SeenColumns
 from engine.findings.answers import Answer, Task
 from engine.services.reader_agreement import agree
 from engine.subgroups import UNKNOWN, age_band, sex_name
@@ -129,16 +130,16 @@ def group_value(decided: int) -> float:
     return RARE_BELOW / (RARE_BELOW + decided)
 
 
-def order_columns(counts: Mapping[str, int]) -> tuple[tuple[ColumnElement, bool], ...]:
+def order_columns(counts: Mapping[str, int], seen: SeenColumns = EVERYTHING) -> tuple[tuple[ColumnElement, bool], ...]:
     """For db.repositories.studies.Order: urgent ones by their time, then what teaches most; not yet read ones last.
     `value_in` gives the same values of one study."""
-    is_pressing = Study.urgency_rank >= PRESSING
+    is_pressing = seen.urgency_rank >= PRESSING
     groups = {group: group_value(count) for group, count in counts.items()} or {"": 1.0}
-    of_group = case(groups, value=Study.learn_group, else_=group_value(0))
+    of_group = case(groups, value=seen.learn_group, else_=group_value(0))
     return (
-        (case((is_pressing, Study.urgency_rank), else_=0).label("pressing"), True),
-        (case((is_pressing, Study.act_by)).label("deadline"), False),
-        ((CASE_SHARE * Study.learn_value + GROUP_SHARE * of_group).label("value"), True),
+        (case((is_pressing, seen.urgency_rank), else_=0).label("pressing"), True),
+        (case((is_pressing, seen.act_by)).label("deadline"), False),
+        ((CASE_SHARE * seen.learn_value + GROUP_SHARE * of_group).label("value"), True),
     )
 
 

@@ -13,12 +13,12 @@ from sqlalchemy.orm import Session
 from db.models import BlindCase, BlindKind, BlindState, GoldCase, Image, Role, UserAccount
 from db.repositories import blind as repository
 from db.repositories.reviews import latest_reviews
-from db.repositories.studies import locked_image
+from db.repositories.studies import locked_image, study_with_images
 from db.session import writing
 from db.types import utc_now
 from engine.errors import Conflict, NotFound, Refused
 from engine.findings.answers import Answer, Task
-from engine.services import audit, case_state
+from engine.services import audit, case_state, second_read
 from engine.services.accounts import Actor, require
 
 
@@ -111,8 +111,17 @@ def deal(session: Session, task: Task | None, reader: UserAccount) -> None:
     if not candidates:
         return
     gold, image = min(candidates, key=lambda one: _draw(reader, one[1]))
+    study = study_with_images(session, image.study_fk)
+    assert study is not None
     session.add(
-        BlindCase(kind=BlindKind.GOLD, image_fk=image.id, study_fk=image.study_fk, reader_fk=reader.id, gold_fk=gold.id)
+        BlindCase(
+            kind=BlindKind.GOLD,
+            image_fk=image.id,
+            study_fk=study.id,
+            reader_fk=reader.id,
+            gold_fk=gold.id,
+            **second_read.urgency_columns(session, study),
+        )
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
@@ -33,7 +34,7 @@ from engine.findings import additions
 from engine.findings.answers import Answer, Task, check_answer
 from engine.services import audit, blind_reading, case_state, claims, gold_cases, second_read, study_view
 from engine.services.accounts import READERS, Actor, account_of, require
-from engine.services.blind_reading import BlindLine, Shown
+from engine.services.blind_reading import KnownToReader, Shown
 from engine.services.study_view import ImageView, ReadView, ReviewView, StudyView
 
 MAX_COMMENT = 4000  # characters
@@ -95,10 +96,13 @@ def record_review(session: Session, actor: Actor, image_id: int, decision: Decis
         image, study = _image_and_study(session, image_id)
         reader = account_of(session, actor)
         prediction = latest_predictions(session, [image_id]).get(image_id)
-        line, shown = _line(session, actor, image_id)
+        known = _known(session, actor, image, study)
+        line, shown = known.lines.get(image_id), known.decisions.get(image_id, ())
         latest = shown[0] if shown else None
-        if decision.verdict != Verdict.REJECTED:
-            blind_reading.refuse_unseen_read(session, actor, image, study, shown)
+        if image_id in known.hidden_reads and decision.verdict != Verdict.REJECTED:
+            raise AnswerRefused(
+                "blind_answer_missing", "this examination is read blind first: give your own answer, then decide"
+            )
         verdict, answer = _checked(decision, image, study, prediction)
         details = _details(decision, answer)
 
@@ -140,14 +144,13 @@ def record_review(session: Session, actor: Actor, image_id: int, decision: Decis
         return recorded.id
 
 
-def _line(session: Session, actor: Actor, image_id: int) -> tuple[BlindLine | None, list[Shown]]:
-    """Whether the actor reads the image blind, and the decisions that they may know of, the latest first. Raises
-    Conflict where the image is not theirs to decide."""
-    lines = blind_reading.blind_lines(session, actor, [image_id])
-    line = lines.get(image_id)
-    if line is not None and line.withheld:
-        raise Conflict(line.withheld)
-    return line, blind_reading.decisions_shown(session, actor, [image_id], lines).get(image_id, [])
+def _known(session: Session, actor: Actor, image: Image, study: Study) -> KnownToReader:
+    """What the actor may know of the study. Raises Conflict where the image is not theirs to decide."""
+    known = blind_reading.known_to(session, actor, [study])
+    withheld = known.withheld(image.id)
+    if withheld is not None:
+        raise Conflict(withheld)
+    return known
 
 
 def _checked(
@@ -193,7 +196,7 @@ def _details(decision: Decision, answer: Answer | None) -> dict[str, Any]:
 
 
 def _is_same(
-    shown: list[Shown],
+    shown: Sequence[Shown],
     reader: UserAccount,
     verdict: Verdict,
     answer: Answer | None,
@@ -236,7 +239,8 @@ def undo_review(session: Session, actor: Actor, image_id: int, review_id: int) -
     with writing(session):
         image, study = _image_and_study(session, image_id)
         reader = account_of(session, actor)
-        line, shown = _line(session, actor, image_id)
+        known = _known(session, actor, image, study)
+        line, shown = known.lines.get(image_id), known.decisions.get(image_id, ())
         review = next((one for one in shown if one.id == review_id), None)
         if review is None:
             raise NotFound(f"the image has no review {review_id}")
@@ -312,10 +316,10 @@ def request_read(session: Session, actor: Actor, image_id: int) -> None:
     require(actor, *READERS)
     with writing(session):
         image, study = _image_and_study(session, image_id)
-        line, shown = _line(session, actor, image_id)
-        if line is not None:
+        known = _known(session, actor, image, study)
+        if image_id in known.lines:
             raise Conflict("the image cannot be read again at present: give an answer or reject it")
-        if shown and case_state.in_force(shown[0]) is not None:
+        if known.decision(image_id) is not None:
             raise Conflict("the image is decided already: withdraw the decision first")
         image.read_round += 1
         case_state.queue_read(image, study, study.patient)

@@ -6,10 +6,12 @@ changes it. Where the two differ (engine.services.reader_agreement says when), a
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from db.models import (
+    URGENCY_RANK,
     BlindCase,
     BlindKind,
     BlindRead,
@@ -19,10 +21,14 @@ from db.models import (
     Review,
     Role,
     Study,
+    Urgency,
     UserAccount,
     Verdict,
 )
 from db.repositories import blind as repository
+from db.repositories.reads import latest_predictions
+from engine.findings.urgency import most_urgent
+from engine.services import case_state
 from engine.services.blind_reading import Shown
 from engine.services.reader_agreement import SETTLERS, agree
 
@@ -48,6 +54,7 @@ def follow_up(
                     study_fk=study.id,
                     first_review_fk=review.id,
                     first_reader_fk=reader.id,
+                    **urgency_columns(session, study),
                 )
             )
     elif reader.role in SETTLERS or review.verdict == Verdict.WITHDRAWN:
@@ -65,6 +72,13 @@ def _wants_second_read(session: Session, study: Study, image: Image, reader: Use
     if rule is None or reader.role != Role.READER or not is_sampled(study, rule.second_read_share):
         return False
     return repository.gold_of_image(session, image.id) is None
+
+
+def urgency_columns(session: Session, study: Study) -> dict[str, Any]:
+    """Of a BlindCase: how urgent the study is by its reads alone."""
+    predictions = latest_predictions(session, [image.id for image in study.images])
+    urgency = most_urgent([case_state.read_urgency(read, study.age_months) for read in predictions.values()])
+    return {"urgency_rank": URGENCY_RANK[Urgency(urgency.level)], "act_by": urgency.act_by(study.acquired_on)}
 
 
 def record_blind_read(session: Session, case: BlindCase, read: BlindRead, reader: UserAccount) -> None:

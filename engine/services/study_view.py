@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
@@ -26,7 +25,7 @@ from engine.findings.answers import Answer, Task
 from engine.findings.urgency import Urgency
 from engine.services import blind_reading, case_state, words
 from engine.services.accounts import Actor
-from engine.services.blind_reading import BlindLine, Shown
+from engine.services.blind_reading import KnownToReader, Shown
 from engine.services.shown_film import ShownFilm, film_fields
 
 
@@ -117,9 +116,7 @@ def study_view(session: Session, actor: Actor, study: Study) -> StudyView:
 
     What the actor must not know yet is left out (engine.services.blind_reading)."""
     image_ids = [image.id for image in study.images]
-    lines = blind_reading.blind_lines(session, actor, image_ids)
-    reviews = blind_reading.decisions_shown(session, actor, image_ids, lines)
-    hidden = blind_reading.reads_hidden(session, actor, [study], reviews)
+    known = blind_reading.known_to(session, actor, [study])
     blind_answers = blind_reading.blind_answers_given(session, actor, image_ids)
     predictions = latest_predictions(session, image_ids)
     views = [
@@ -127,11 +124,9 @@ def study_view(session: Session, actor: Actor, study: Study) -> StudyView:
             actor,
             study,
             image,
-            None if image.id in hidden else predictions.get(image.id),
-            reviews.get(image.id, []),
-            read_hidden=image.id in hidden,
-            blind_answer=blind_answers.get(image.id),
-            line=lines.get(image.id),
+            predictions.get(image.id),
+            known,
+            blind_answers.get(image.id),
         )
         for image in study.images
     ]
@@ -150,8 +145,8 @@ def study_view(session: Session, actor: Actor, study: Study) -> StudyView:
         site=study.site,
         task=Task(study.task) if study.task else None,
         task_source=study.task_source,
-        status=blind_reading.shown_status(study, lines, reviews),
-        urgency=blind_reading.shown_urgency(study, predictions, reviews, hidden),
+        status=known.status(study),
+        urgency=known.urgency(study, predictions),
         warnings=tuple(study.warnings),
         is_phantom=study.is_phantom,
         images=tuple(views),
@@ -163,14 +158,13 @@ def _image_view(
     study: Study,
     image: Image,
     prediction: Prediction | None,
-    reviews: Sequence[Shown],
-    *,
-    read_hidden: bool,
+    known: KnownToReader,
     blind_answer: BlindAnswer | None,
-    line: BlindLine | None,
 ) -> ImageView:
-    views = tuple(_review_view(actor, review) for review in reviews)
-    read = _read_view(study, prediction) if prediction and image.read_state == ReadState.DONE else None
+    views = tuple(_review_view(actor, review) for review in known.decisions.get(image.id, ()))
+    read_hidden = image.id in known.hidden_reads
+    has_read = prediction is not None and image.read_state == ReadState.DONE and not read_hidden
+    read = _read_view(study, prediction) if has_read else None  # type: ignore[arg-type]
     return ImageView(
         **film_fields(study, image),
         laterality_entered_by=image.laterality_entered_by,
@@ -185,7 +179,7 @@ def _image_view(
         decision=views[0] if views and views[0].verdict != Verdict.WITHDRAWN else None,
         seen_review_id=views[0].review_id if views else None,
         missing_facts=case_state.missing_facts(image, study, study.patient),
-        withheld=line.withheld if line else None,
+        withheld=known.withheld(image.id),
     )
 
 

@@ -10,22 +10,22 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
-from db.models import URGENCY_RANK, Prediction, Review, Role, Study, StudyStatus, Urgency, UserAccount, Worker
-from db.repositories import shared_work
+from db.models import URGENCY_RANK, Image, Prediction, Role, Study, StudyStatus, Urgency, UserAccount, Worker
+from db.repositories import blind, shared_work
 from db.repositories import studies as repository
 from db.repositories.accounts import account_by_username
 from db.repositories.quarantine import count_open
 from db.repositories.reads import latest_predictions
-from db.repositories.reviews import latest_reviews
-from db.repositories.studies import Order, StudyQuery
+from db.repositories.studies import Order, SeenColumns, StudyQuery
 from db.types import utc_now
 from engine.findings.age import months_words
 from engine.findings.answers import Task
 from engine.findings.urgency import Level, most_urgent
-from engine.services import case_order, case_state, words
+from engine.services import blind_reading, case_order, case_state, words
 from engine.services.accounts import READERS, Actor, require
+from engine.services.blind_reading import KnownToReader
 
 
 class Sort(StrEnum):
@@ -128,18 +128,20 @@ class Overview:
 
 
 ALIVE_SECONDS = 30
+READ_HIDDEN = "shown after your answer"
 
-ORDERS = {
-    Sort.URGENCY: Order(((Study.urgency_rank, True), (Study.act_by, False), (Study.acquired_on, False))),
-    Sort.ACQUIRED: Order(((Study.acquired_on, False),)),
-    Sort.RECEIVED: Order(((Study.received_at, False),)),
-    Sort.AGE: Order(((Study.age_months, False),)),
-    Sort.SITE: Order(((Study.site, False), (Study.acquired_on, False))),
-    Sort.STATUS: Order(
-        ((Study.status, False), (Study.urgency_rank, True), (Study.act_by, False), (Study.acquired_on, False))
-    ),
-    Sort.PATIENT: Order(((Study.patient_fk, False), (Study.acquired_on, False))),
-}
+
+def _orders(seen: SeenColumns) -> dict[Sort, Order]:
+    by_urgency = ((seen.urgency_rank, True), (seen.act_by, False), (Study.acquired_on, False))
+    return {
+        Sort.URGENCY: Order(by_urgency),
+        Sort.ACQUIRED: Order(((Study.acquired_on, False),)),
+        Sort.RECEIVED: Order(((Study.received_at, False),)),
+        Sort.AGE: Order(((Study.age_months, False),)),
+        Sort.SITE: Order(((Study.site, False), (Study.acquired_on, False))),
+        Sort.STATUS: Order(((seen.status, False), *by_urgency)),
+        Sort.PATIENT: Order(((Study.patient_fk, False), (Study.acquired_on, False))),
+    }
 
 
 def worklist_page(
@@ -149,7 +151,7 @@ def worklist_page(
     require(actor, *READERS)
     query, before = _query(session, actor, filter), (page - 1) * page_size
     counts = case_order.group_counts(session) if filter.sort is Sort.LEARNING else {}
-    studies = repository.studies_page(session, query, _order(filter, counts), before, page_size)
+    studies = repository.studies_page(session, query, _order(filter, counts, query.seen), before, page_size)
     is_last_page = len(studies) < page_size and (studies or page == 1)
     total = before + len(studies) if is_last_page else repository.count_studies(session, query)
     rows = _Rows(session, actor, studies)
@@ -159,7 +161,7 @@ def worklist_page(
 
 
 def _query(session: Session, actor: Actor, filter: WorklistFilter) -> StudyQuery:
-    account = account_by_username(session, actor.username) if filter.whose is Whose.MINE else None
+    account = account_by_username(session, actor.username)
     whose = {
         Whose.ANYBODYS: (),
         Whose.MINE: (shared_work.is_assigned_to([account.id] if account else []),),
@@ -173,11 +175,15 @@ def _query(session: Session, actor: Actor, filter: WorklistFilter) -> StudyQuery
         search=filter.search,
         age_months_range=filter.age_months_range,
         also=whose[filter.whose],
+        seen=blind.seen_by(session, account.id if account else None, actor.role),
     )
 
 
-def _order(filter: WorklistFilter, counts: Mapping[str, int]) -> Order:
-    order = Order(case_order.order_columns(counts)) if filter.sort is Sort.LEARNING else ORDERS[filter.sort]
+def _order(filter: WorklistFilter, counts: Mapping[str, int], seen: SeenColumns) -> Order:
+    if filter.sort is Sort.LEARNING:
+        order = Order(case_order.order_columns(counts, seen))
+    else:
+        order = _orders(seen)[filter.sort]
     return order.reversed() if filter.descending else order
 
 
@@ -189,8 +195,7 @@ class _Rows:
         image_ids = [image.id for study in studies for image in study.images]
         study_ids = [study.id for study in studies]
         self.predictions = latest_predictions(session, image_ids)
-        reviews = latest_reviews(session, image_ids)
-        self.decisions = {image_id: case_state.in_force(review) for image_id, review in reviews.items()}
+        self.known = blind_reading.known_to(session, actor, studies, latest_only=True)
         self.claims = shared_work.claims_of(session, study_ids, utc_now())
         self.assignments = shared_work.assignments_of(session, study_ids)
         self.notes = shared_work.open_note_counts(session, study_ids)
@@ -198,12 +203,13 @@ class _Rows:
     def row(self, study: Study, counts: Mapping[str, int] | None) -> WorklistRow:
         """`counts` (case_order.group_counts): with the reason for its place in the order of what teaches most."""
         claim, assignment = self.claims.get(study.id), self.assignments.get(study.id)
+        is_blind = self.known.is_blind(study)
         return WorklistRow(
-            **_columns(study, self.predictions, self.decisions),
+            **_columns(study, self.predictions, self.known),
             open_at=self._holder(claim.reader, claim.ends_at) if claim else None,
             assigned_to=self._holder(assignment.reader) if assignment else None,
-            note_count=self.notes.get(study.id, 0),
-            learn_reason=None if counts is None else self._learn_reason(study, counts),
+            note_count=0 if is_blind else self.notes.get(study.id, 0),
+            learn_reason=None if counts is None or is_blind else self._learn_reason(study, counts),
         )
 
     def _holder(self, reader: UserAccount, until: datetime | None = None) -> Holder:
@@ -217,13 +223,13 @@ class _Rows:
         return "not read yet" if value is None else case_order.reason(reads, value, study.learn_group, counts)
 
 
-def _columns(study: Study, predictions: dict[int, Prediction], decisions: dict[int, Review | None]) -> dict[str, Any]:
-    reads = [(image, words.read_words(image, predictions.get(image.id))) for image in study.images]
-    reviews = [
-        (image, words.review_words(decision))
+def _columns(study: Study, predictions: dict[int, Prediction], known: KnownToReader) -> dict[str, Any]:
+    reads = [
+        (image, READ_HIDDEN if image.id in known.hidden_reads else words.read_words(image, predictions.get(image.id)))
         for image in study.images
-        if (decision := decisions.get(image.id)) is not None
     ]
+    reviews = [(image, said) for image in study.images if (said := _review_words(image, known)) is not None]
+    urgency = known.urgency(study, predictions) if known.is_blind(study) or known.hidden_reads else None
     lateralities = {image.laterality.value for image in study.images if image.laterality}
     return {
         "study_id": study.id,
@@ -236,17 +242,24 @@ def _columns(study: Study, predictions: dict[int, Prediction], decisions: dict[i
         "site": study.site,
         "acquired_on": study.acquired_on,
         "received_at": study.received_at,
-        "status": study.status,
-        "urgency": Level(study.urgency),
-        "urgency_reason": study.urgency_reason,
-        "urgency_unverified": study.urgency_unverified,
-        "act_by": study.act_by,
+        "status": known.status(study),
+        "urgency": urgency.level if urgency else Level(study.urgency),
+        "urgency_reason": urgency.reason if urgency else study.urgency_reason,
+        "urgency_unverified": urgency.unverified if urgency else study.urgency_unverified,
+        "act_by": urgency.act_by(study.acquired_on) if urgency else study.act_by,
         "read_words": words.of_images(reads),
         "review_words": words.of_images(reviews) or None,
         "image_count": len(study.images),
         "warning_count": len(study.warnings),
         "is_phantom": study.is_phantom,
     }
+
+
+def _review_words(image: Image, known: KnownToReader) -> str | None:
+    if known.withheld(image.id):
+        return "not shown yet"
+    decision = known.decision(image.id)
+    return words.review_words(decision) if decision is not None else None
 
 
 def next_study(
@@ -266,10 +279,11 @@ def next_study(
     free = replace(query, also=(*query.also, _is_free(session, actor)))
     counts = case_order.group_counts(session) if filter.sort is Sort.LEARNING else {}
     after = repository.study_with_images(session, after_study_id) if after_study_id is not None else None
-    order = _order(filter, counts)
+    order = _order(filter, counts, query.seen)
     if after is not None:
         stood, counts_then = after, counts
-        if not repository.is_among(session, query, after.id):
+        is_blind = blind_reading.known_to(session, actor, [after], latest_only=True).is_blind(after)
+        if is_blind or not repository.is_among(session, query, after.id):
             stood, counts_then = _before_decision(session, after), case_order.without(counts, after)
         place = [_value(column, stood, counts_then) for column, _ in order.with_id]
         following = repository.study_after(session, free, order, place, after.id, backwards)
@@ -291,7 +305,7 @@ def _is_free(session: Session, actor: Actor) -> ColumnElement[bool]:
 
 def _value(column: ColumnElement[Any], study: Study | SimpleNamespace, counts: Mapping[str, int]) -> Any:
     """What the database says of the study in this column of an order."""
-    if isinstance(column, InstrumentedAttribute):
+    if hasattr(study, column.key):
         return getattr(study, column.key)
     return case_order.value_in(column.key, study, counts)
 
@@ -313,14 +327,16 @@ def _before_decision(session: Session, study: Study) -> SimpleNamespace:
 
 def overview(session: Session, actor: Actor) -> Overview:
     require(actor, *READERS, Role.SERVICE)
-    by_status = repository.counts_by(session, Study.status)
-    open_cases = Study.status.in_([StudyStatus.AWAITING_READ, StudyStatus.AWAITING_REVIEW])
-    by_urgency = repository.counts_by(session, Study.urgency, open_cases)
+    account = account_by_username(session, actor.username)
+    seen = blind.seen_by(session, account.id if account else None, actor.role)
+    by_status = repository.counts_by(session, seen.status)
+    open_cases = seen.status.in_([StudyStatus.AWAITING_READ, StudyStatus.AWAITING_REVIEW])
+    by_urgency = repository.counts_by(session, seen.urgency_rank, open_cases)
     by_task = repository.counts_by(session, Study.task)
     return Overview(
         total=sum(by_status.values()),
         by_status={status: by_status.get(status, 0) for status in StudyStatus},
-        by_urgency={level: by_urgency.get(Urgency(level), 0) for level in Level},
+        by_urgency={level: by_urgency.get(URGENCY_RANK[Urgency(level)], 0) for level in Level},
         by_task={None if task is None else Task(task): count for task, count in by_task.items()},
         quarantine_open=count_open(session),
         workers=[
