@@ -30,6 +30,10 @@ def study_with_images(session: Session, study_id: int) -> Study | None:
     )
 
 
+def image_ids_of_study(session: Session, study_id: int) -> list[int]:
+    return list(session.scalars(select(Image.id).where(Image.study_fk == study_id).order_by(Image.id)))
+
+
 def locked_image(session: Session, image_id: int) -> tuple[Image, Study] | None:
     """The image and its study, with patient and images loaded. Until the end of the transaction nobody else changes
     what belongs to the study (rows are locked on PostgreSQL; SQLite has one writer, see db.session.begin_write)."""
@@ -108,15 +112,12 @@ class Order:
 class SeenColumns:
     """A study as one reader may know it (db.repositories.blind.seen_by); `EVERYTHING`: as it stands."""
 
-    status: ColumnElement[Any] = Study.status
-    urgency_rank: ColumnElement[Any] = Study.urgency_rank
-    act_by: ColumnElement[Any] = Study.act_by
-    acquired_on: ColumnElement[Any] = Study.acquired_on
-    learn_value: ColumnElement[Any] = Study.learn_value
-    learn_group: ColumnElement[Any] = Study.learn_group
+    status: ColumnElement[Any]
+    urgency_rank: ColumnElement[Any]
+    act_by: ColumnElement[Any]
 
 
-EVERYTHING = SeenColumns()
+EVERYTHING = SeenColumns(Study.status, Study.urgency_rank, Study.act_by)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from db.models import (
 from db.repositories import accounts as accounts_repository
 from db.repositories import blind as repository
 from db.repositories.reviews import latest_reviews, reviews_of_images
-from db.repositories.studies import locked_image
+from db.repositories.studies import image_ids_of_study, locked_image
 from db.session import writing
 from engine.errors import AnswerRefused, Conflict, NotFound
 from engine.findings.answers import Answer, check_answer
@@ -82,6 +82,11 @@ def _line(actor: Actor, reader_id: int | None, case: BlindCase, reads: dict[int,
         withheld = None if actor.role is Role.READER else AWAITS_SECOND_READER
         return BlindLine(case, withheld=withheld)
     return BlindLine(case, withheld=WITH_ADJUDICATOR) if case.state == BlindState.DIFFERS else None
+
+
+def is_blind_to(session: Session, actor: Actor, study_id: int) -> bool:
+    """Whether the actor must not know what was decided about some image of the study."""
+    return bool(blind_lines(session, actor, image_ids_of_study(session, study_id)))
 
 
 @dataclass(frozen=True)

@@ -109,11 +109,11 @@ def group_of(task: Task | None, sex: str | None, age_months: float | None, site:
     )[:200]
 
 
-def group_counts(session: Session) -> dict[str, int]:
-    """Group -> how many of its studies readers have answered."""
+def group_counts(session: Session, seen: SeenColumns = EVERYTHING) -> dict[str, int]:
+    """Group -> how many of its studies readers have answered, as far as the reader may know."""
     query = (
         select(Study.learn_group, func.count())
-        .where(Study.status == StudyStatus.REVIEWED, Study.learn_group.is_not(None))
+        .where(seen.status == StudyStatus.REVIEWED, Study.learn_group.is_not(None))
         .group_by(Study.learn_group)
     )
     return {group: count for group, count in session.execute(query)}
@@ -135,11 +135,11 @@ def order_columns(counts: Mapping[str, int], seen: SeenColumns = EVERYTHING) -> 
     `value_in` gives the same values of one study."""
     is_pressing = seen.urgency_rank >= PRESSING
     groups = {group: group_value(count) for group, count in counts.items()} or {"": 1.0}
-    of_group = case(groups, value=seen.learn_group, else_=group_value(0))
+    of_group = case(groups, value=Study.learn_group, else_=group_value(0))
     return (
         (case((is_pressing, seen.urgency_rank), else_=0).label("pressing"), True),
         (case((is_pressing, seen.act_by)).label("deadline"), False),
-        ((CASE_SHARE * seen.learn_value + GROUP_SHARE * of_group).label("value"), True),
+        ((CASE_SHARE * Study.learn_value + GROUP_SHARE * of_group).label("value"), True),
     )
 
 

@@ -89,13 +89,13 @@ def age_or_none(birth_date: date | None, acquired_on: date | None) -> float | No
     return age_months_at(birth_date, acquired_on)
 
 
-def answers_given(session: Session, image_ids: Sequence[int]) -> dict[int, list[Answer]]:
+def answers_given(session: Session, image_ids: Sequence[int], *, of_readers: bool = True) -> dict[int, list[Answer]]:
     """Image -> the latest answer of every model version and of every reader who did not take theirs back."""
     given: dict[int, dict[tuple[str, int], Answer]] = {image_id: {} for image_id in image_ids}
     for read in predictions_of_images(session, image_ids):
         if read.answer is not None:
             given[read.image_fk]["model", read.model_version_fk] = read.answer
-    for image_id, history in reviews_of_images(session, image_ids).items():
+    for image_id, history in reviews_of_images(session, image_ids if of_readers else []).items():
         withdrawn = {review.supersedes_id for review in history if review.verdict == Verdict.WITHDRAWN}
         for review in reversed(history):
             if review.answer is not None and review.id not in withdrawn:

@@ -12,10 +12,9 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from db.models import Image, Prediction, Review, Study
+from db.models import Image, Prediction, Study
 from db.repositories import studies as repository
 from db.repositories.reads import latest_predictions
-from db.repositories.reviews import latest_reviews
 from engine.errors import NotFound
 from engine.findings import additions, adult_height, bone_age, contradictions, fracture, rop
 from engine.findings.additions import Additions
@@ -30,8 +29,9 @@ from engine.findings.reference import Refusal
 from engine.findings.summary import answer_words
 from engine.findings.urgency import Urgency
 from engine.imaging.film import FilmTags
-from engine.services import case_state, child_growth, images
+from engine.services import blind_reading, child_growth, images
 from engine.services.accounts import READERS, Actor, require
+from engine.services.blind_reading import Shown
 from engine.services.child_growth import GrowthVisitView
 
 MOST_FILMS = 24  # of a child; older ones are on the worklist
@@ -94,7 +94,7 @@ def child_context(session: Session, actor: Actor, image_id: int) -> ChildContext
     others = [one for one in studies if one.id != study.id]
     dated = sorted((one for one in others if one.acquired_on), key=lambda one: (one.acquired_on, one.id), reverse=True)
     shown = [(other, film) for other in dated for film in other.images][:MOST_FILMS]
-    films = _films(session, shown)
+    films = _films(session, actor, shown)
     visits = child_growth.visits_of(session, actor, study.patient_fk).visits
     return ChildContext(
         sex=study.patient.sex.value if study.patient.sex else None,
@@ -110,16 +110,25 @@ def child_context(session: Session, actor: Actor, image_id: int) -> ChildContext
     )
 
 
-def _films(session: Session, shown: list[tuple[Study, Image]]) -> tuple[OtherFilm, ...]:
+def _films(session: Session, actor: Actor, shown: list[tuple[Study, Image]]) -> tuple[OtherFilm, ...]:
+    """Without what the actor must not know of them yet (engine.services.blind_reading)."""
     if not shown:
         return ()
-    image_ids = [image.id for _, image in shown]
-    reads, reviews = latest_predictions(session, image_ids), latest_reviews(session, image_ids)
-    return tuple(_film(study, image, reads.get(image.id), reviews.get(image.id)) for study, image in shown)
+    reads = latest_predictions(session, [image.id for _, image in shown])
+    studies = {study.id: study for study, _ in shown}
+    known = blind_reading.known_to(session, actor, list(studies.values()), latest_only=True)
+    return tuple(
+        _film(
+            study,
+            image,
+            None if image.id in known.hidden_reads else reads.get(image.id),
+            known.decision(image.id),
+        )
+        for study, image in shown
+    )
 
 
-def _film(study: Study, image: Image, read: Prediction | None, review: Review | None) -> OtherFilm:
-    decision = case_state.in_force(review)
+def _film(study: Study, image: Image, read: Prediction | None, decision: Shown | None) -> OtherFilm:
     answer = decision.answer if decision else read.answer if read else None
     return OtherFilm(
         study_id=study.id,

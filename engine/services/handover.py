@@ -14,7 +14,7 @@ from db.session import writing
 from db.types import utc_now
 from db.worklist_tables import Assignment, HandOverNote
 from engine.errors import Conflict, NotFound, Refused
-from engine.services import audit
+from engine.services import audit, blind_reading
 from engine.services.accounts import READERS, Actor, account_of, require
 
 MAX_NOTE = 1000  # characters
@@ -99,8 +99,9 @@ def leave_note(session: Session, actor: Actor, study_id: int | None, text: str) 
 
 
 def notes(session: Session, actor: Actor, study_id: int | None) -> list[Note]:
-    """What is not settled yet, the latest first; None: about the whole list."""
+    """What is not settled yet, the latest first; None: about the whole list. A blind reader gets only their own."""
     require(actor, *READERS)
+    is_blind = study_id is not None and blind_reading.is_blind_to(session, actor, study_id)
     return [
         Note(
             note.id,
@@ -111,6 +112,7 @@ def notes(session: Session, actor: Actor, study_id: int | None) -> list[Note]:
             note.created_at,
         )
         for note in repository.open_notes(session, study_id)
+        if not is_blind or note.author.username == actor.username
     ]
 
 

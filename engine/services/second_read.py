@@ -28,7 +28,7 @@ from db.models import (
 from db.repositories import blind as repository
 from db.repositories.reads import latest_predictions
 from engine.findings.urgency import most_urgent
-from engine.services import case_state
+from engine.services import answer_facts, case_state
 from engine.services.blind_reading import Shown
 from engine.services.reader_agreement import SETTLERS, agree
 
@@ -65,6 +65,8 @@ def follow_up(
         case.first_review_fk = review.id
         if case.state != BlindState.OPEN:
             case.state = _compared(review, repository.reads_of_cases(session, [case.id])[case.id][0])
+    if case is not None:
+        answer_facts.refresh(session, [image.id])
 
 
 def _wants_second_read(session: Session, study: Study, image: Image, reader: UserAccount) -> bool:
@@ -91,17 +93,15 @@ def record_blind_read(session: Session, case: BlindCase, read: BlindRead, reader
         case.state, case.verdict = BlindState.OPEN, None
         if case.kind == BlindKind.SECOND:
             case.reader_fk = None
-        return
-    case.reader_fk, case.verdict = reader.id, read.verdict
-    if case.kind == BlindKind.GOLD:
-        gold = session.get_one(GoldCase, case.gold_fk)
-        correct = read.answer is not None and agree(read.answer, gold.answer)
-        case.state = BlindState.AGREES if correct else BlindState.DIFFERS
     else:
-        case.state = _compared(session.get_one(Review, case.first_review_fk), read)
+        case.reader_fk, case.verdict = reader.id, read.verdict
+        is_gold = case.kind == BlindKind.GOLD
+        known = session.get_one(GoldCase, case.gold_fk) if is_gold else session.get_one(Review, case.first_review_fk)
+        case.state = _compared(known, read)
+    answer_facts.refresh(session, [case.image_fk])
 
 
-def _compared(first: Shown, second: Shown) -> BlindState:
+def _compared(first: Shown | GoldCase, second: Shown) -> BlindState:
     if first.answer is None or second.answer is None:
         return BlindState.AGREES if first.answer is second.answer else BlindState.DIFFERS
     return BlindState.AGREES if agree(first.answer, second.answer) else BlindState.DIFFERS

@@ -150,7 +150,7 @@ def worklist_page(
     """One page, counted from 1. Raises NotAllowed."""
     require(actor, *READERS)
     query, before = _query(session, actor, filter), (page - 1) * page_size
-    counts = case_order.group_counts(session) if filter.sort is Sort.LEARNING else {}
+    counts = case_order.group_counts(session, query.seen) if filter.sort is Sort.LEARNING else {}
     studies = repository.studies_page(session, query, _order(filter, counts, query.seen), before, page_size)
     is_last_page = len(studies) < page_size and (studies or page == 1)
     total = before + len(studies) if is_last_page else repository.count_studies(session, query)
@@ -209,16 +209,18 @@ class _Rows:
             open_at=self._holder(claim.reader, claim.ends_at) if claim else None,
             assigned_to=self._holder(assignment.reader) if assignment else None,
             note_count=0 if is_blind else self.notes.get(study.id, 0),
-            learn_reason=None if counts is None or is_blind else self._learn_reason(study, counts),
+            learn_reason=None if counts is None else self._learn_reason(study, counts),
         )
 
     def _holder(self, reader: UserAccount, until: datetime | None = None) -> Holder:
         return Holder(reader.display_name, reader.username == self.actor.username, until)
 
-    def _learn_reason(self, study: Study, counts: Mapping[str, int]) -> str:
+    def _learn_reason(self, study: Study, counts: Mapping[str, int]) -> str | None:
         image_ids = [image.id for image in study.images]
+        if not self.known.hidden_reads.isdisjoint(image_ids):
+            return None
         reads = [self.predictions[image_id] for image_id in image_ids if image_id in self.predictions]
-        answers = case_state.answers_given(self.session, image_ids)
+        answers = case_state.answers_given(self.session, image_ids, of_readers=not self.known.is_blind(study))
         value = case_order.learn_value(reads, answers.values())
         return "not read yet" if value is None else case_order.reason(reads, value, study.learn_group, counts)
 
@@ -277,7 +279,7 @@ def next_study(
     require(actor, *READERS)
     query = _query(session, actor, filter)
     free = replace(query, also=(*query.also, _is_free(session, actor)))
-    counts = case_order.group_counts(session) if filter.sort is Sort.LEARNING else {}
+    counts = case_order.group_counts(session, query.seen) if filter.sort is Sort.LEARNING else {}
     after = repository.study_with_images(session, after_study_id) if after_study_id is not None else None
     order = _order(filter, counts, query.seen)
     if after is not None:

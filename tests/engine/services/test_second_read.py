@@ -15,10 +15,11 @@ from db.repositories import blind
 from engine.errors import Conflict
 from engine.findings.answers import Task, bone_age_answer, fracture_answer, rop_answer
 from engine.findings.urgency import Level
-from engine.services import quality_rules, review, second_read
+from engine.services import child_context, handover, quality_rules, review, second_read, worklist
 from engine.services.accounts import Actor
 from engine.services.quality_rules import Rule
 from engine.services.review import Decision
+from engine.services.worklist import Sort, WorklistFilter
 from tests.engine.services.conftest import ADMIN, READER
 
 SECOND = Actor("second", "Second Reader", Role.READER)
@@ -195,3 +196,65 @@ def test_adjudicators_and_admins_are_not_read_after(
     for actor in (ADJUDICATOR, ADMIN):
         decide(session, actor, new_case(Task.FRACTURE), fracture_answer("buckle"))
     assert blind.disputed_cases(session) == [] and session.query(BlindCase).count() == 0
+
+
+# ---------------------------------------------------------------- the worklist
+
+TO_REVIEW = WorklistFilter(statuses=(StudyStatus.AWAITING_REVIEW,))
+EVERY_ORDER = [WorklistFilter(sort=sort, descending=turned) for sort in Sort for turned in (False, True)]
+
+
+def seen_on_worklist(session: Session, actor: Actor) -> list:
+    session.rollback()
+    pages = [worklist.worklist_page(session, actor, filter) for filter in (*EVERY_ORDER, TO_REVIEW)]
+    overview = worklist.overview(session, actor)
+    steps = [worklist.next_study(session, actor, filter, 2) for filter in EVERY_ORDER]
+    return [*(asdict(page) for page in pages), overview.by_status, overview.by_urgency, steps]
+
+
+def test_the_worklist_of_a_second_reader_is_as_before_the_first_read(
+    session: Session, new_case: Callable, everything_twice: None
+) -> None:
+    """Rows, totals, counts and the place in every order, though the first reader made the case urgent."""
+    new_case(Task.ROP, rop_answer("II", "2", "none"))
+    case = new_case(Task.ROP, rop_answer("II", "1", "none"))
+    new_case(Task.ROP, rop_answer("III", "1", "none"))
+    before = seen_on_worklist(session, SECOND)
+    assert decide(session, READER, case, rop_answer("I", "3", "plus"), comment="of the first reader")
+    handover.leave_note(session, READER, case.study_id, "I think this is type 1")
+    assert seen_on_worklist(session, SECOND) == before
+    assert handover.notes(session, SECOND, case.study_id) == []
+    of_first = worklist.worklist_page(session, READER, WorklistFilter(sort=Sort.URGENCY)).rows[0]
+    assert (of_first.study_id, of_first.urgency, of_first.note_count) == (case.study_id, Level.URGENT, 1)
+
+
+def test_a_second_read_moves_the_case_for_its_reader_alone(
+    session: Session, new_case: Callable, everything_twice: None
+) -> None:
+    case = new_case(Task.FRACTURE, fracture_answer("buckle"))
+    decide(session, READER, case, None)
+    assert worklist.worklist_page(session, SECOND, TO_REVIEW).total == 1
+    decide(session, SECOND, case, fracture_answer("normal"))
+    assert worklist.worklist_page(session, SECOND, TO_REVIEW).total == 0
+    reviewed, rejected = (
+        worklist.worklist_page(session, SECOND, WorklistFilter(statuses=(status,))).rows
+        for status in (StudyStatus.REVIEWED, StudyStatus.REJECTED)
+    )
+    assert [row.review_words for row in reviewed] == ["corrected: no fracture"] and rejected == []
+    rows = worklist.worklist_page(session, READER, WorklistFilter(statuses=(StudyStatus.REJECTED,))).rows
+    assert [row.review_words for row in rows] == ["rejected: poor quality"]
+    [row] = worklist.worklist_page(session, THIRD, WorklistFilter()).rows  # the two differ
+    assert (row.status, row.review_words) == (StudyStatus.REVIEWED, "not shown yet")
+
+
+def test_an_earlier_film_of_the_child_tells_a_second_reader_nothing(
+    session: Session, new_case: Callable, everything_twice: None
+) -> None:
+    tags = {"patient_id": "SAME", "patient_birth_date": None}
+    earlier = new_case(Task.BONE_AGE, bone_age_answer(90), **tags, acquired_on=None)
+    later = new_case(Task.BONE_AGE, bone_age_answer(110), patient_id="SAME")
+    decide(session, READER, later, bone_age_answer(140))
+    context = child_context.child_context(session, SECOND, earlier.image_id)
+    assert [(film.answer, film.is_decided) for film in context.films] == [(bone_age_answer(110), False)]
+    context = child_context.child_context(session, READER, earlier.image_id)
+    assert [(film.answer, film.is_decided) for film in context.films] == [(bone_age_answer(140), True)]
