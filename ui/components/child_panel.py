@@ -81,7 +81,7 @@ def show_meaning(context: ChildContext, study: StudyView, image: ImageView, ente
         case EyeMeaning():
             lines = _eye(found, context) + _other_eye(study, image, context)
         case FractureMeaning():
-            lines = _fracture(found, image)
+            lines = _fracture(found)
     st.html(_alerts(child_context.contradictions_of(context, entered.answer, entered.additions)) + lines)
 
 
@@ -148,7 +148,7 @@ def _timeline(examinations: list[list[OtherFilm]], undated: int) -> str:
         more = words.counted(len(rest), "more examination")
         html += f'<details class="more"><summary>{more}</summary><ul class="timeline">{"".join(rest)}</ul></details>'
     if undated:
-        html += f'<span class="quiet">{words.counted(undated, "film")} without a date.</span>'
+        html += f'<div class="aside">{words.counted(undated, "more film")} without a date.</div>'
     return html
 
 
@@ -237,11 +237,10 @@ def _other_eye(study: StudyView, image: ImageView, context: ChildContext) -> str
     added = additions.stored(decision.answer, decision.details)
     found = child_context.meaning(context, decision.answer, added)
     name = words.sentence(words.SIDE[others[0].laterality])
-    return f'<span class="quiet">{name} eye, decided: {escape(found.plan.finding)}. The worse eye counts.</span>'
+    return f'<div class="aside">{name} eye, decided: {escape(found.plan.finding)}. The worse eye counts.</div>'
 
 
-def _fracture(found: FractureMeaning, image: ImageView) -> str:
-    side = words.SIDE.get(image.laterality, "side not known")
+def _fracture(found: FractureMeaning) -> str:
     if found.plan is None:
         if found.urgency.level is Level.NONE:
             return ""
@@ -258,7 +257,7 @@ def _fracture(found: FractureMeaning, image: ImageView) -> str:
     else:
         limit = facts.care
     code = f"AO {facts.ao_code}{_status(facts.ao_source)}" if facts.ao_code else ""
-    rule = "; ".join(text for text in (side, facts.definition, code) if text)
+    rule = "; ".join(text for text in (facts.definition, code) if text)
     return _plan(plan.level, words.sentence(plan.reason), rule, limit, plan.source, plan.safeguarding)
 
 

@@ -30,6 +30,7 @@ from engine.findings.answers import (
 from engine.services.review import ImageView
 from ui import state, words
 
+DANGERS_WIDTH_PX = 360
 KEPT = "session"  # see persist_state: what is typed survives while its field is not drawn
 
 
@@ -58,7 +59,15 @@ def show_more(task: Task, image: ImageView) -> None:
         for name in ("substage", "regression", "reactivation", "treatment"):
             _choice(words.ADDITION[name], words.CHOICES[name], _field(name, image.image_id, added.get(name)))
     elif task is Task.FRACTURE:
-        _flags(words.DANGERS, _field("dangers", image.image_id, _flags_in(words.DANGERS, added)), "Also")
+        with st.container(width=DANGERS_WIDTH_PX):
+            st.pills(
+                "Also",
+                list(words.DANGERS),
+                format_func=words.DANGERS.get,
+                selection_mode="multi",
+                key=_field("dangers", image.image_id, _flags_in(words.DANGERS, added)),
+                persist_state=KEPT,
+            )
 
 
 def _known(task: Task, image: ImageView) -> tuple[Answer | None, Additions]:
