@@ -1,7 +1,7 @@
 """What is known of the child besides the film under review: other films, growth, and what contradicts what.
 
-Nothing here comes from the examination under review, neither its read nor its reviews: a second reader may see all of
-it. What follows from an answer is calculated from the answer that is given."""
+Nothing here comes from the examination under review, neither its read nor its reviews; of the others only what the actor
+may know (engine.services.blind_reading). What follows from an answer is calculated from the answer that is given."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ HEIGHT_AGES_DAYS = 92  # a default of this workstation, unverified: an older hei
 @dataclass(frozen=True)
 class OtherFilm:
     """A film of the child from another examination. `answer` is that of the decision in force, else that of the read
-    (`is_decided` tells which); None where it was rejected, not read yet, or the model gave no read."""
+    (`is_decided` tells which); None where it was rejected, not read yet or may not be known yet, or the model gave no
+    read."""
 
     study_id: int
     image_id: int

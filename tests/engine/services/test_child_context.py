@@ -17,12 +17,13 @@ from engine.findings.bone_age import BoneAgeSds
 from engine.findings.fracture import Speed
 from engine.findings.growth import Indicator
 from engine.findings.reference import Refusal
-from engine.services import growth_scores, review
+from engine.services import growth_scores, quality_rules, review
 from engine.services.accounts import Actor, Role
 from engine.services.child_context import child_context, contradictions_of, meaning
 from engine.services.ingest import IngestResult
+from engine.services.quality_rules import Rule
 from engine.services.review import Decision
-from tests.engine.services.conftest import READER, WORKER
+from tests.engine.services.conftest import ADMIN, READER, WORKER
 
 CHILD = {"patient_id": "C1", "patient_birth_date": date(2016, 3, 10)}
 
@@ -74,6 +75,22 @@ def test_nothing_of_the_examination_under_review_is_in_it(session: Session, new_
     decide(session, case, bone_age_answer(123))
     context = child_context(session, READER, case.image_id)
     assert context.films == () and "123" not in repr(context) and "110" not in repr(context)
+
+
+def test_of_other_films_a_reader_sees_what_they_may_know(session: Session, new_case: Callable) -> None:
+    """They may have to read those blind as well."""
+    second = Actor("second", "Second", Role.READER)
+    quality_rules.set_rule(session, ADMIN, Rule(Task.BONE_AGE, second_read_share=1.0))
+    other = new_case(answer=bone_age_answer(96), acquired_on=date(2024, 7, 10), **CHILD)
+    decide(session, other, bone_age_answer(123))
+    case = new_case(answer=bone_age_answer(110), **CHILD)
+    assert [film.words for film in child_context(session, READER, case.image_id).films] == ["10 y 3 m"]
+    seen = child_context(session, second, case.image_id)
+    assert [(film.words, film.is_decided) for film in seen.films] == [("8 y 0 m", False)]
+
+    quality_rules.set_rule(session, ADMIN, Rule(Task.BONE_AGE, blind_first=True))
+    seen = child_context(session, second, case.image_id)
+    assert [film.words for film in seen.films] == [None] and "96" not in repr(seen.films)
 
 
 def test_a_rejected_or_unread_film_has_no_answer(session: Session, new_case: Callable) -> None:
