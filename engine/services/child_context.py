@@ -1,7 +1,7 @@
 """What is known of the child besides the film under review: other films, growth, and what contradicts what.
 
-Nothing here comes from the examination under review, neither its read nor its reviews; of the others only what the actor
-may know (engine.services.blind_reading). What follows from an answer is calculated from the answer that is given."""
+Nothing here comes from the examination under review, neither its read nor its reviews; of the others only what the
+actor may know (engine.services.blind_reading). What follows from an answer is calculated from the answer given."""
 
 from __future__ import annotations
 

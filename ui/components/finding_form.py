@@ -170,6 +170,8 @@ def _number(label: str, highest: int, key: str) -> int | None:
 
 def _choice(label: str, names: Mapping[Any, str], key: str, **more: Any) -> Any:
     options = [getattr(name, "value", name) for name in names]  # plain values, as they are stored
+    if more.get("selection_mode") != "multi" and st.session_state[key] not in options:
+        st.session_state[key] = None  # kept from a time when the form offered something else
     return st.segmented_control(
         label, options, format_func=names.get, key=key, width="stretch", persist_state=KEPT, **more
     )
