@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from engine.findings.answers import Task
 from engine.services import review
 from engine.services.accounts import demo_reader
+from tests.ui.keys import keys_are_bound
 from tests.workstation import AddCase
 
 
@@ -72,6 +73,7 @@ def test_a_reader_goes_from_the_list_through_cases_by_keyboard(
 
     # C, the years, Tab, the months, one Enter
     expect(confirm_button(page, first.image_id)).to_be_enabled()
+    keys_are_bound(page, "C")
     page.keyboard.press("c")
     expect(page.get_by_label("Years")).to_be_focused()
     page.keyboard.type("10")
@@ -85,6 +87,7 @@ def test_a_reader_goes_from_the_list_through_cases_by_keyboard(
     session.rollback()
     expect(confirm_button(page, second.image_id)).to_be_enabled()
     expect(page.locator(".st-key-undo button")).to_be_enabled()  # it follows the buttons that decide
+    keys_are_bound(page, "U")
     page.keyboard.press("u")
     expect(film).to_have_attribute("data-image", str(first.image_id))
     expect(page.get_by_text("Demo reader took the decision back")).to_be_visible()
@@ -100,6 +103,7 @@ def test_enter_pressed_twice_does_not_decide_a_case_nobody_has_seen(
     film = page.locator(".viewer")
     expect(film).to_have_attribute("data-state", "ready")
     expect(confirm_button(page, cases[0].image_id)).to_be_enabled()
+    keys_are_bound(page, "Enter")
     page.keyboard.press("Enter")
     page.keyboard.press("Enter")
     expect(film).to_have_attribute("data-image", str(cases[1].image_id))

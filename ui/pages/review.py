@@ -216,6 +216,12 @@ def decide(study: StudyView, image: ImageView, context: ChildContext, next_id: i
 def answer_form(
     study: StudyView, image: ImageView, context: ChildContext, sitting: Sitting, next_id: int | None
 ) -> None:
+    hotkeys.bind(
+        press={"Enter": "confirm_*", "X": "reject", "U": "undo"} | STEPS,
+        focus={"C": "answer"},
+        doors={"correct": "answer"},
+        submit_from="decision_fields",
+    )
     with st.container(key="decision_fields", gap="xsmall"):
         entered = finding_form.show(study.task, image) if study.task else Entered(None, {})
         child_panel.show_meaning(context, study, image, entered)
@@ -248,12 +254,6 @@ def answer_form(
         st.button("Reject `X`", key="reject", width="stretch", on_click=sitting.reject)
         if st.button("Undo `U`", key="undo", width="stretch", disabled=not can_undo(image)):
             undo(study, image)
-    hotkeys.bind(
-        press={"Enter": "confirm_*", "X": "reject", "U": "undo"} | STEPS,
-        focus={"C": "answer"},
-        doors={"correct": "answer"},
-        submit_from="decision_fields",
-    )
 
 
 @dataclass(frozen=True)
@@ -330,6 +330,8 @@ def remarks(study: StudyView, image: ImageView) -> tuple[str | None, dict]:
 
 def reject_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: int | None) -> None:
     """Why the image cannot be answered: one key, one decision."""
+    numbered = {str(number): f"reject_{reason.value}_*" for number, reason in enumerate(RejectReason, start=1)}
+    hotkeys.bind(press={"Escape": "cancel_reject"} | numbered | STEPS)
     comment = st.text_input(
         "Comment (needed for Other)",
         key=state.field_key("comment", image.image_id),
@@ -337,11 +339,9 @@ def reject_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: i
         persist_state=finding_form.KEPT,
     ).strip()
     chosen = None
-    press = {"Escape": "cancel_reject"}
     with st.container(key="reasons"):
         columns = st.columns(2, gap="xsmall")
     for number, reason in enumerate(RejectReason, start=1):
-        press[str(number)] = f"reject_{reason.value}_*"
         needs_comment = reason is RejectReason.OTHER and not comment
         label = f"{words.REJECT_REASON[reason]} `{number}`"
         if columns[(number - 1) % 2].button(
@@ -351,7 +351,6 @@ def reject_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: i
     st.button(
         "Do not reject `Esc`", key="cancel_reject", type="tertiary", width="stretch", on_click=sitting.do_not_reject
     )
-    hotkeys.bind(press=press | STEPS)
     if chosen is not None:
         decision = Decision(
             verdict=Verdict.REJECTED,

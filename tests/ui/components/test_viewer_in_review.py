@@ -15,6 +15,7 @@ from engine.findings.answers import Task
 from engine.services import review
 from engine.services.accounts import demo_reader
 from engine.services.prior_films import prior_films
+from tests.ui.keys import keys_are_bound
 from tests.workstation import AddCase
 from ui.components.viewer.beside import films_beside
 
@@ -38,6 +39,7 @@ def test_a_finding_is_stored_with_the_decision_and_seen_again(
     page.keyboard.press("o")
 
     expect(page.locator(f".st-key-confirm_{case.image_id} button")).to_be_enabled()
+    keys_are_bound(page, "Enter")
     page.keyboard.press("b")
     box = page.locator(".stage").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -67,10 +69,11 @@ def test_a_case_whose_pixels_are_gone_can_be_rejected_from_the_keyboard(
     page.goto(f"{server}/review?study={case.study_id}")
     expect(page.locator(".message")).to_contain_text("have been removed from the data folder")
     expect(page.locator(f".st-key-confirm_{case.image_id} button")).to_be_visible()
+    keys_are_bound(page, "X")
     page.keyboard.press("x")
     expect(page.get_by_role("button", name="Not readable")).to_be_visible()
+    keys_are_bound(page, "5")
     with page.expect_event("framenavigated"):  # to the worklist: nothing is left to review
-        page.wait_for_timeout(1000)  # the keys follow the buttons
         page.keyboard.press("5")
     session.rollback()
     [image] = review.load_study(session, demo_reader(), case.study_id).images

@@ -61,7 +61,10 @@ export default function ({ data, parentElement }) {
   const click = (event) => onClick(event, data);
   window.addEventListener("keydown", key, true);
   window.addEventListener("click", click, true);
+  const { dataset } = document.documentElement;
+  const bound = (dataset.keysBound = [...Object.keys(data.press), ...Object.keys(data.focus)].join(" "));
   const unbind = () => {
+    if (dataset.keysBound === bound) delete dataset.keysBound;
     window.removeEventListener("keydown", key, true);
     window.removeEventListener("click", click, true);
     bindings.delete(parentElement);
