@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from ui import errors, state
+from ui.components import connection
 
 HERE = Path(__file__).parent
 ICON = str(HERE / "icon.png")
@@ -33,6 +34,7 @@ page = st.navigation(
 )
 
 with st.container(key="whoami"):
+    connection.watch()
     st.html('<span class="tag">Demo · not for diagnostic use</span>')
     with st.popover(state.current_user().display_name, type="tertiary"):
         st.radio(

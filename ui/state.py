@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import streamlit as st
 
@@ -110,6 +111,8 @@ class Sitting:
     seen_review_id: int | None
     rejecting: bool = False
     conflict: str | None = None
+    fields: dict[str, Any] | None = None  # of the form, as last seen; None before it was drawn
+    has_draft: bool = False  # it was filled with what was kept from before
 
     def reject(self) -> None:
         self.rejecting = True
@@ -139,11 +142,40 @@ def field_key(name: str, image_id: int) -> str:
     return f"finding_{name}_{image_id}"
 
 
+def _field_keys(image_id: int) -> list[str]:
+    return [key for key in map(str, st.session_state) if key.startswith("finding_") and key.endswith(f"_{image_id}")]
+
+
 def forget_fields(image_id: int) -> None:
-    for key in [
-        key for key in st.session_state if str(key).startswith("finding_") and str(key).endswith(f"_{image_id}")
-    ]:
+    for key in _field_keys(image_id):
         del st.session_state[key]
+
+
+def fields(image_id: int) -> dict[str, Any]:
+    """What stands in the finding form, by the widgets' names; what is empty is left out."""
+    values = {key: st.session_state[key] for key in _field_keys(image_id)}
+    named = {key.removeprefix("finding_").removesuffix(f"_{image_id}"): value for key, value in values.items()}
+    return {
+        name: value
+        for name, value in named.items()
+        if value not in (None, "", []) and isinstance(value, bool | int | float | str | list)
+    }
+
+
+def fill_fields(image_id: int, kept: dict[str, Any]) -> bool:
+    """Ahead of the widgets; whether there was anything to fill in."""
+    for name, value in kept.items():
+        st.session_state[field_key(name, image_id)] = value
+    return bool(kept)
+
+
+def note_claim_lost() -> None:
+    """Another reader has taken the case; the page has to be drawn anew."""
+    st.session_state["claim_lost"] = True
+
+
+def take_claim_lost() -> bool:
+    return st.session_state.pop("claim_lost", False)
 
 
 @dataclass(frozen=True)

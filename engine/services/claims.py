@@ -52,14 +52,21 @@ def claim(session: Session, actor: Actor, study_id: int) -> Claim:
         return _view(_take(session, actor, study_id), actor)
 
 
-def claim_next(session: Session, actor: Actor, filter: WorklistFilter, after_study_id: int | None = None) -> int | None:
-    """The next free case in the filter's order after `after_study_id`, taken; None when no other is free. Commits.
-    Raises NotAllowed."""
+def claim_next(
+    session: Session,
+    actor: Actor,
+    filter: WorklistFilter,
+    after_study_id: int | None = None,
+    *,
+    backwards: bool = False,
+) -> int | None:
+    """The next free case in the filter's order after `after_study_id` (`backwards`: the one before it), taken; None
+    when no other is free. Commits. Raises NotAllowed."""
     require(actor, *READERS)
     while True:
         # One attempt a transaction: on PostgreSQL, locks of several studies taken in any order could meet crosswise.
         with writing(session):
-            study_id = worklist.next_study(session, actor, filter, after_study_id)
+            study_id = worklist.next_study(session, actor, filter, after_study_id, backwards=backwards)
             if study_id is None:
                 return None
             if not repository.lock_study(session, study_id):

@@ -13,16 +13,20 @@ from engine.errors import Conflict
 from engine.findings.additions import FIELDS
 from engine.findings.answers import Task
 from engine.findings.summary import answer_words
-from engine.services import images, prior_films, review, worklist
+from engine.services import claims, images, prior_films, review, worklist
 from engine.services.child_context import ChildContext, child_context
+from engine.services.claims import Claim
 from engine.services.review import Decision, ImageView, StudyView
 from engine.services.worklist import WorklistFilter
 from ui import database, errors, state, words
 from ui.components import (
+    case_claim,
     case_header,
     child_panel,
+    drafting,
     facts_form,
     finding_form,
+    hand_over,
     hotkeys,
     page_parts,
     read_panel,
@@ -41,11 +45,12 @@ KEYS = [
     ("J", "next case"),
     ("K", "previous case"),
     ("L", "worklist"),
+    ("E", "hand over: note, whose case it is"),
     ("?", "these keys"),
 ]
 ADDITIONS = {name for fields in FIELDS.values() for name in fields}
 FORM = ADDITIONS | {"quality", "no_burned_in_text", "regions", "landmarks"}  # the details that this page can say
-STEPS = {"J": "next", "K": "previous", "L": "to_worklist"}
+STEPS = {"J": "next", "K": "previous", "L": "to_worklist", "E": "hand_over"}
 POLL_EVERY = "2s"
 
 
@@ -53,7 +58,7 @@ POLL_EVERY = "2s"
 def show() -> None:
     study_id = state.selected_study()
     if study_id is None:
-        study_id = neighbour(None)
+        study_id = take_next(None)
         if study_id is None:
             page_parts.title("Review")
             page_parts.empty(
@@ -63,15 +68,15 @@ def show() -> None:
         state.open_study(study_id)
     with database.session() as session:
         study = review.load_study(session, state.current_user(), study_id)
+        held = case_claim.open_case(session, study)
         next_id = worklist.next_study(session, state.current_user(), state.worklist_filter(), study_id)
         in_list = worklist.worklist_page(session, state.current_user(), state.worklist_filter(), page_size=1).total
         next_url = first_pixels_url(session, next_id) if next_id is not None else None
-    header, steps = st.columns([3.2, 1.25], vertical_alignment="center", gap="small")
-    with steps:
+    with st.container(horizontal=True, vertical_alignment="center", wrap=False, key="header"):
+        with st.container(horizontal=True, vertical_alignment="center", wrap=False, key="whose"):
+            image = choose_image(study)
+            case_header.show(study, image)
         step_buttons(next_id, in_list)
-    with header, st.container(horizontal=True, vertical_alignment="center", wrap=False):
-        image = choose_image(study)
-        case_header.show(study, image)
     with database.session() as session:
         priors = prior_films.prior_films(session, state.current_user(), image.image_id)
         context = child_context(session, state.current_user(), image.image_id)
@@ -87,6 +92,9 @@ def show() -> None:
             user=state.current_user().username,
         )
     with panel, st.container(key="panel", gap="xsmall"):
+        if held is not None and held.is_mine:
+            case_claim.keep(held)
+        hand_over.notes(study.study_id)
         for warning in study.warnings:
             page_parts.notice(warning)
         read_panel.show(study, image)
@@ -95,7 +103,7 @@ def show() -> None:
         if image.read is None and image.read_state is ReadState.QUEUED:
             st.fragment(wait_for_read, run_every=POLL_EVERY)(study)
         child_panel.show(context)
-        decide(study, image, context, next_id)
+        decide(study, image, context, held)
 
 
 def choose_image(study: StudyView) -> ImageView:
@@ -134,33 +142,35 @@ def step_buttons(next_id: int | None, in_list: int) -> None:
         horizontal=True, horizontal_alignment="right", vertical_alignment="center", wrap=False, key="steps"
     ):
         page_parts.caption(f"{in_list} in the list")
+        hand_over.popover(state.selected_study())
         if st.button("Worklist `L`", key="to_worklist", type="tertiary"):
+            leave(state.selected_study())
             st.switch_page(state.WORKLIST)
-        st.button("Previous `K`", key="previous", type="tertiary", on_click=select_previous)
-        st.button(
-            "Next `J`",
-            key="next",
-            type="tertiary",
-            disabled=next_id is None,
-            on_click=state.select_study,
-            args=(next_id,),
-        )
+        st.button("Previous `K`", key="previous", type="tertiary", on_click=step, args=(True,))
+        st.button("Next `J`", key="next", type="tertiary", disabled=next_id is None, on_click=step, args=(False,))
 
 
 @errors.shown()
-def select_previous() -> None:
+def step(backwards: bool) -> None:
     """Selecting ahead of the run, rather than opening within it, shows the case a run earlier."""
-    study_id = neighbour(state.selected_study(), backwards=True)
+    leaving = state.selected_study()
+    study_id = take_next(leaving, backwards=backwards)
     if study_id is not None:
+        leave(leaving)
         state.select_study(study_id)
 
 
-def neighbour(study_id: int | None, backwards: bool = False) -> int | None:
-    filter = state.worklist_filter()
-    if backwards:
-        filter = replace(filter, descending=not filter.descending)
+def take_next(study_id: int | None, backwards: bool = False) -> int | None:
+    """The next case that nobody else has, now this reader's."""
     with database.session() as session:
-        return worklist.next_study(session, state.current_user(), filter, study_id)
+        return claims.claim_next(session, state.current_user(), state.worklist_filter(), study_id, backwards=backwards)
+
+
+def leave(study_id: int | None) -> None:
+    """Others may have the case; what was typed is kept."""
+    if study_id is not None:
+        with database.session() as session:
+            claims.release(session, state.current_user(), study_id)
 
 
 def go_to(study_id: int | None) -> None:
@@ -197,25 +207,28 @@ def read_again(image_id: int) -> None:
 
 @st.fragment
 @errors.shown()
-def decide(study: StudyView, image: ImageView, context: ChildContext, next_id: int | None) -> None:
+def decide(study: StudyView, image: ImageView, context: ChildContext, held: Claim | None) -> None:
     """The REVIEW block: the form, the buttons, and what was decided before.
 
     Buttons that decide carry the image in their key: a click that arrives after the case has changed meets none."""
     sitting = state.sitting(image.image_id, image.seen_review_id)
+    if held is not None and not held.is_mine:
+        sitting.fields = None  # they are drawn anew when the case is this reader's again
+        case_claim.another_has_it(held, image, lambda: go_to(take_next(study.study_id)))
+        return
     child_panel.show_title(study, image)
+    drafting.put_back(image, sitting)
     if sitting.conflict:
         review_history.conflict(sitting.conflict, image)
     facts_form.show(study, image)
     if sitting.rejecting:
-        reject_form(study, image, sitting, next_id)
+        reject_form(study, image, sitting)
     else:
-        answer_form(study, image, context, sitting, next_id)
+        answer_form(study, image, context, sitting)
     review_history.show(image)
 
 
-def answer_form(
-    study: StudyView, image: ImageView, context: ChildContext, sitting: Sitting, next_id: int | None
-) -> None:
+def answer_form(study: StudyView, image: ImageView, context: ChildContext, sitting: Sitting) -> None:
     hotkeys.bind(
         press={"Enter": "confirm_*", "X": "reject", "U": "undo"} | STEPS,
         focus={"C": "answer"},
@@ -226,6 +239,7 @@ def answer_form(
         entered = finding_form.show(study.task, image) if study.task else Entered(None, {})
         child_panel.show_meaning(context, study, image, entered)
         comment, details = remarks(study, image)
+    drafting.keep(image, sitting)
     details |= entered.additions
     primary = what_enter_does(image, entered, comment, details)
     blocked = entered.answer is None or bool(image.missing_facts)
@@ -239,7 +253,7 @@ def answer_form(
         )
     if decided:
         if primary.verdict is None:
-            go_on(study, image, next_id)
+            go_on(study, image)
         decision = Decision(
             verdict=primary.verdict,
             answer=entered.answer if primary.verdict is Verdict.CORRECTED else None,
@@ -248,7 +262,7 @@ def answer_form(
             prediction_id=image.read.prediction_id if image.read else None,
         )
         with errors.shown():  # and the page goes on, with what was typed and the keys
-            record(study, image, sitting, decision, next_id)
+            record(study, image, sitting, decision)
     with st.container(horizontal=True, gap="xsmall", wrap=False, key="other_decisions"):
         st.button("Correct `C`", key="correct", width="stretch", disabled=study.task is None)
         st.button("Reject `X`", key="reject", width="stretch", on_click=sitting.reject)
@@ -328,7 +342,7 @@ def remarks(study: StudyView, image: ImageView) -> tuple[str | None, dict]:
     return comment.strip() or None, details | viewer.marks_of(image)
 
 
-def reject_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: int | None) -> None:
+def reject_form(study: StudyView, image: ImageView, sitting: Sitting) -> None:
     """Why the image cannot be answered: one key, one decision."""
     numbered = {str(number): f"reject_{reason.value}_*" for number, reason in enumerate(RejectReason, start=1)}
     hotkeys.bind(press={"Escape": "cancel_reject"} | numbered | STEPS)
@@ -338,6 +352,7 @@ def reject_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: i
         max_chars=2000,
         persist_state=finding_form.KEPT,
     ).strip()
+    drafting.keep(image, sitting)
     chosen = None
     with st.container(key="reasons"):
         columns = st.columns(2, gap="xsmall")
@@ -358,10 +373,10 @@ def reject_form(study: StudyView, image: ImageView, sitting: Sitting, next_id: i
             comment=comment or None,
             prediction_id=image.read.prediction_id if image.read else None,
         )
-        record(study, image, sitting, decision, next_id)
+        record(study, image, sitting, decision)
 
 
-def record(study: StudyView, image: ImageView, sitting: Sitting, decision: Decision, next_id: int | None) -> None:
+def record(study: StudyView, image: ImageView, sitting: Sitting, decision: Decision) -> None:
     """Store the decision and go on. When somebody else was first, show what they decided and keep what was typed."""
     decision = replace(decision, seen_review_id=sitting.seen_review_id, seconds=sitting.seconds())
     try:
@@ -376,14 +391,14 @@ def record(study: StudyView, image: ImageView, sitting: Sitting, decision: Decis
         LastDecision(study.study_id, image.image_id, review_id, f"{words.VERDICT[decision.verdict]} {said}".strip())
     )
     state.forget_fields(image.image_id)
-    go_on(study, image, next_id)
+    go_on(study, image)
 
 
-def go_on(study: StudyView, image: ImageView, next_id: int | None) -> None:
-    """To the study's next undecided image, else to the next case."""
+def go_on(study: StudyView, image: ImageView) -> None:
+    """To the study's next undecided image, else to the next case that nobody else has."""
     undecided = undecided_besides(study, image)
     if not undecided:
-        go_to(next_id)
+        go_to(take_next(study.study_id))
     state.end_sitting()
     state.choose_image_next(undecided[0].image_id)
     st.rerun(scope="app")

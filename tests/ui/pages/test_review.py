@@ -6,7 +6,7 @@ from streamlit.testing.v1.element_tree import Button
 
 from db.models import RejectReason, Verdict
 from engine.findings.answers import Task, bone_age_answer, fracture_answer, rop_answer
-from engine.services import images, review
+from engine.services import claims, images, review
 from engine.services.accounts import demo_admin, demo_reader
 from engine.services.review import Decision, ImageView
 from tests.ui.conftest import OpenPage
@@ -134,6 +134,7 @@ def test_someone_elses_decision_is_shown_and_what_was_typed_is_kept(
     at.number_input(key=f"finding_years_{case.image_id}").set_value(10).run()
 
     image = image_of(session, case.study_id)
+    claims.release(session, demo_reader(), case.study_id)  # their time is over
     theirs = Decision(Verdict.CORRECTED, bone_age_answer(100), prediction_id=image.read.prediction_id)
     review.record_review(session, demo_admin(), case.image_id, theirs)
 
