@@ -245,3 +245,61 @@ def choose_run(run_id: int | None) -> None:
 def worse_page_key() -> str:
     """Which of the cases that got worse are shown."""
     return "worse_page"
+
+
+# ---------------------------------------------------------------- growth
+
+
+def growth_child() -> int | None:
+    """The child whose chart is shown, from the address."""
+    value = st.query_params.get("child", "")
+    if value.isdecimal():
+        st.session_state["growth_child"] = int(value)
+    return st.session_state.get("growth_child")
+
+
+def choose_growth_child(patient_id: int | None) -> None:
+    if patient_id is None:
+        st.session_state.pop("growth_child", None)
+        st.query_params.pop("child", None)
+    else:
+        st.session_state["growth_child"] = patient_id
+        st.query_params["child"] = str(patient_id)
+
+
+def visit_round() -> int:
+    """Part of the keys of the visit form: a new round empties it."""
+    return st.session_state.get("visit_round", 0)
+
+
+def next_visit_round() -> None:
+    st.session_state["visit_round"] = visit_round() + 1
+
+
+def growth_file_round() -> int:
+    """Part of the uploader's key: a new round empties it."""
+    return st.session_state.get("growth_file_round", 0)
+
+
+def next_growth_file_round() -> None:
+    st.session_state["growth_file_round"] = growth_file_round() + 1
+    st.session_state.pop("growth_preview", None)
+
+
+def growth_preview(key: tuple):
+    """What was found for this file and mapping, None when another or nothing was looked at."""
+    known, preview = st.session_state.get("growth_preview", (None, None))
+    return preview if known == key else None
+
+
+def keep_growth_preview(key: tuple, preview) -> None:
+    st.session_state["growth_preview"] = (key, preview)
+
+
+def growth_import_summary():
+    """Of this session's latest import, None before."""
+    return st.session_state.get("growth_import_summary")
+
+
+def set_growth_import_summary(summary) -> None:
+    st.session_state["growth_import_summary"] = summary

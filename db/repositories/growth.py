@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from db.models import GrowthVisit, Patient
 
 PORTION = 500
+LATEST_VISITS = 600
 
 
 def visits_of_patient(session: Session, patient_fk: int) -> list[GrowthVisit]:
@@ -51,28 +52,27 @@ def patients_by_name(session: Session, names: Sequence[str]) -> list[Patient]:
 
 
 def children(session: Session, search: str, limit: int) -> list[tuple[Patient, int]]:
-    """Children with how many visits of theirs stand, those with the most first."""
-    counted = (
-        select(GrowthVisit.patient_fk, func.count().label("visits"))
-        .where(GrowthVisit.withdrawn_at.is_(None))
-        .group_by(GrowthVisit.patient_fk)
-        .subquery()
-    )
-    visits = func.coalesce(counted.c.visits, 0)
-    query = (
-        select(Patient, visits)
-        .outerjoin(counted, counted.c.patient_fk == Patient.id)
-        .order_by(visits.desc(), Patient.id)
-        .limit(limit)
-    )
+    """Children with how many visits of theirs stand, those with the most first. Without a `search`, those whose visits
+    came last, and after them those without."""
     if search:
-        query = query.where(
-            or_(
-                Patient.pseudonym.icontains(search, autoescape=True),
-                Patient.patient_id.icontains(search, autoescape=True),
-            )
+        named = or_(
+            Patient.pseudonym.icontains(search, autoescape=True), Patient.patient_id.icontains(search, autoescape=True)
         )
-    return [(patient, count) for patient, count in session.execute(query)]
+        found = list(session.scalars(select(Patient).where(named).order_by(Patient.id).limit(limit)))
+    else:
+        stand = select(GrowthVisit.patient_fk).where(GrowthVisit.withdrawn_at.is_(None))
+        latest = session.scalars(stand.order_by(GrowthVisit.id.desc()).limit(LATEST_VISITS))
+        found = patients(session, list(dict.fromkeys(latest))[:limit])
+        others = select(Patient).where(Patient.id.not_in([patient.id for patient in found])).order_by(Patient.id)
+        found += session.scalars(others.limit(limit - len(found)))
+    of_them = (
+        select(GrowthVisit.patient_fk, func.count())
+        .where(GrowthVisit.withdrawn_at.is_(None), GrowthVisit.patient_fk.in_([patient.id for patient in found]))
+        .group_by(GrowthVisit.patient_fk)
+    )
+    counts = {patient_fk: count for patient_fk, count in session.execute(of_them)}
+    found.sort(key=lambda patient: (-counts.get(patient.id, 0), patient.id))
+    return [(patient, counts.get(patient.id, 0)) for patient in found]
 
 
 def _portions(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

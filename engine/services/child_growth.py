@@ -145,12 +145,25 @@ class ChildRow:
 
 
 def find_children(session: Session, actor: Actor, search: str = "", limit: int = 50) -> list[ChildRow]:
-    """Children whose pseudonym or patient ID has `search` in it, those with the most visits first."""
+    """Children whose pseudonym or patient ID has `search` in it, without one those whose visits came last; those with
+    the most visits first."""
     require(actor, *READERS)
-    return [
-        ChildRow(patient.id, patient.pseudonym, patient.sex.value if patient.sex else None, patient.birth_date, visits)
-        for patient, visits in repository.children(session, search.strip(), limit)
-    ]
+    return [_child_row(patient, visits) for patient, visits in repository.children(session, search.strip(), limit)]
+
+
+def child_row(session: Session, actor: Actor, patient_id: int) -> ChildRow:
+    """Raises NotFound."""
+    require(actor, *READERS)
+    patient = session.get(Patient, patient_id)
+    if patient is None:
+        raise NotFound(f"there is no child {patient_id}")
+    return _child_row(patient, len(repository.visits_of_patient(session, patient_id)))
+
+
+def _child_row(patient: Patient, visits: int) -> ChildRow:
+    return ChildRow(
+        patient.id, patient.pseudonym, patient.sex.value if patient.sex else None, patient.birth_date, visits
+    )
 
 
 def _view(visit: GrowthVisit, scored: ScoredVisit) -> GrowthVisitView:
