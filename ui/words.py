@@ -131,3 +131,23 @@ def _reader_zone() -> ZoneInfo | type[UTC]:
         return ZoneInfo(st.context.timezone) if st.context.timezone else UTC
     except (ZoneInfoNotFoundError, ValueError):
         return UTC
+
+
+# Columns of a growth table, as they stand in the remarks about a visit.
+GROWTH_COLUMN = {
+    "length_height_cm": "length or height",
+    "weight_kg": "weight",
+    "head_circumference_cm": "head circumference",
+    "gestational_age_weeks": "gestational age",
+    "measured_on": "date of the visit",
+    "birth_date": "birth date",
+    "age_days": "age in days",
+    "age_months": "age in months",
+}
+
+
+def growth_remark(message: str) -> str:
+    """A remark about a visit without the names of columns."""
+    for column, plain in GROWTH_COLUMN.items():
+        message = message.replace(column, plain)
+    return message.replace("supplied_", "supplied ").replace("_for_age_z", " z").replace("head_circ", "head circ")

@@ -298,11 +298,13 @@ def _flag_shrunk(rows: Sequence[_Row], known: dict[int, list[GrowthVisit]]) -> N
             for (day, before, row_before), (later, after, row_after) in zip(points, points[1:], strict=False):
                 if before - after <= most:
                     continue
-                code = f"{name.rsplit('_', 1)[0]}_fell"
+                code, unit = f"{name.rsplit('_', 1)[0]}_fell", name.rsplit("_", 1)[1]
                 if row_after is not None:
-                    row_after.wrong(code, name, f"{name} {after:g}, but {before:g} on {day}", withholds=False)
+                    message = f"{name} {after:g} {unit}, but {before:g} {unit} on {day}: check both"
+                    row_after.wrong(code, name, message, withholds=False)
                 elif row_before is not None:
-                    row_before.wrong(code, name, f"{name} {before:g}, but only {after:g} on {later}", withholds=False)
+                    message = f"{name} {before:g} {unit}, but only {after:g} {unit} on {later}: check both"
+                    row_before.wrong(code, name, message, withholds=False)
 
 
 def _checked(row: _Row) -> CheckedVisit:

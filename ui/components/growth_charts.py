@@ -288,6 +288,10 @@ def show(figure: go.Figure, *, key: str, alt: str, rows: Iterable[Sequence[objec
             "responsive": True,
         },
     )
+    numbers_button(key, rows)
+
+
+def numbers_button(key: str, rows: Iterable[Sequence[object]]) -> None:
     st.download_button(
         "Numbers as CSV",
         data=csv_text(rows),

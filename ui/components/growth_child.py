@@ -14,7 +14,7 @@ from engine.findings.reference import Refusal
 from engine.services import child_bone_ages, child_growth
 from engine.services.child_bone_ages import BoneAgeOfFilm
 from engine.services.child_growth import ChildGrowth, ChildRow, GrowthVisitView
-from engine.services.visit_checks import CheckedVisit, State
+from engine.services.visit_checks import WAITS, CheckedVisit, State
 from ui import database, errors, state, words
 from ui.components import case_table, growth_charts, page_parts
 from ui.components.case_table import Column, Line
@@ -22,12 +22,11 @@ from ui.components.case_table import Column, Line
 INDICATORS = list(growth_charts.NAMES)
 POSITIONS = {"lying": "lying", "standing": "standing"}
 COLUMNS = [
-    Column("day", "Visit", "22%"),
-    Column("height", "Height", "19%", align="right"),
-    Column("weight", "Weight", "19%", align="right"),
-    Column("bmi", "BMI", "17%", align="right"),
-    Column("head", "Head", "18%", align="right"),
-    Column("note", "", "5%", align="right"),
+    Column("day", "Visit", "29%"),
+    Column("height", "Height, z", "18.5%", align="right"),
+    Column("weight", "Weight, z", "17.5%", align="right"),
+    Column("bmi", "BMI, z", "17.5%", align="right"),
+    Column("head", "Head, z", "17.5%", align="right"),
 ]
 OF_COLUMN = {
     "height": Indicator.HEIGHT,
@@ -44,7 +43,7 @@ def show() -> None:
     with database.session() as session:
         growth = child_growth.visits_of(session, state.current_user(), child)
         bone_ages = child_bone_ages.bone_ages_of(session, state.current_user(), child, growth.visits)
-    left, right = st.columns([1.55, 1], gap="medium")
+    left, right = st.columns([1.2, 1], gap="medium")
     with left:
         chart(growth, bone_ages)
     with right:
@@ -206,7 +205,7 @@ def visits(growth: ChildGrowth) -> None:
     if not growth.visits:
         page_parts.empty("No visits yet", "Enter one below, or take in a file under <em>From a file</em>.")
         return
-    st.html('<div class="block-title section"><span>Visits, value and z-score</span></div>')
+    st.html('<div class="block-title section"><span>Visits: value and z-score</span></div>')
     clicked = case_table.show(
         COLUMNS,
         [line(visit) for visit in reversed(growth.visits)],
@@ -221,8 +220,11 @@ def visits(growth: ChildGrowth) -> None:
 def line(visit: GrowthVisitView) -> Line:
     doubtful = any(issue.code.endswith("_implausible") or issue.withholds for issue in visit.scored.issues)
     cells: dict = {
-        "day": {"text": words.day(visit.measured_on), "note": words.age(visit.age_months)},
-        "note": {"text": "check", "tone": "soon"} if doubtful or visit.doubts else None,
+        "day": {
+            "text": words.day(visit.measured_on),
+            "note": words.age(visit.age_months),
+            "tone": "soon" if doubtful or set(visit.doubts) - WAITS else "",
+        },
     }
     for name, value in (
         ("height", visit.length_height_cm),
@@ -265,8 +267,9 @@ def detail(visit: GrowthVisitView) -> None:
 
 
 def show_issues(issues: tuple[Issue, ...]) -> None:
-    for issue in issues:
-        page_parts.notice(words.sentence(issue.message), "conflict" if issue.withholds else "")
+    said = {issue.message: issue.withholds for issue in issues}
+    for message, withholds in said.items():
+        page_parts.notice(words.sentence(words.growth_remark(message)), "conflict" if withholds else "")
 
 
 # ---------------------------------------------------------------- the form
@@ -339,7 +342,7 @@ def store(patient_id: int, cells: dict[str, str], checked: CheckedVisit) -> None
         with database.session() as session:
             child_growth.add_visit(session, state.current_user(), patient_id, cells, seen=checked.doubts)
     except Refused as refusal:  # something changed since it was checked
-        st.error(words.sentence(str(refusal)))
+        st.error(words.sentence(words.growth_remark(str(refusal))))
         return
     state.next_visit_round()
     st.rerun()

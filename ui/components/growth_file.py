@@ -148,7 +148,7 @@ def choose_mapping(table: CellTable, sha256: str) -> Mapping:
 
 def decide(table: CellTable, mapping: Mapping, preview: Preview, sha256: str) -> None:
     counts = preview.counts()
-    faults(preview)
+    advice(preview)
     with st.container(horizontal=True, vertical_alignment="center"):
         shown = st.pills(
             "Lines",
@@ -206,21 +206,12 @@ def imported(summary: ImportSummary) -> None:
     page_parts.notice(f"{visits} of {children} stored." + (f" Left out: {left}." if left else ""))
 
 
-def faults(preview: Preview) -> None:
-    """What is wrong with the lines, the most frequent first, with what could be set differently for the whole file."""
-    found = preview.issues()
-    if not found:
-        return
-    rows = "".join(
-        f'<tr><td class="number">{count:,}</td><td>{escape(words.sentence(message))}</td>'
-        f'<td class="quiet">{escape(ADVICE.get(code, ""))}</td></tr>'
-        for code, count, message in found[:5]
-    )
-    more = f", and {words.counted(len(found) - 5, 'other kind')} of remark" if len(found) > 5 else ""
-    st.html(
-        f'<table class="outcomes"><tr><th class="number">Lines</th><th>Remark, as on the first of them{more}</th>'
-        f"<th>For the whole file</th></tr>{rows}</table>"
-    )
+def advice(preview: Preview) -> None:
+    """Faults of many lines that one choice above may put right."""
+    found = [(code, count, message) for code, count, message in preview.issues() if count > 1 and code in ADVICE]
+    for code, count, message in found[:3]:
+        remark = words.sentence(words.growth_remark(message))
+        page_parts.notice(f"{words.counted(count, 'line')}, the first: {remark}. {ADVICE[code]}")
 
 
 def rows_table(lines: list[CheckedVisit]) -> None:
@@ -246,7 +237,8 @@ def _row(row: CheckedVisit) -> str:
         f'<td class="number">{"" if value is None else format(value, code)}</td>'
         for value, code in [*((value, ".5g") for value in values), *((one, "+.2f") for one in z)]
     )
-    remarks = "; ".join(issue.message for issue in row.issues)
+    messages = dict.fromkeys(words.growth_remark(issue.message) for issue in row.issues)
+    remarks = words.sentence("; ".join(messages))
     day = words.day(row.measured_on) if row.measured_on else ""
     return (
         f'<tr><td class="number">{row.line}</td><td>{escape(row.child)}</td><td>{day}</td>{numbers}'

@@ -28,7 +28,7 @@ KINDS = {False: "Real", True: "Phantoms"}
 SEXES = {"F": "Girls", "M": "Boys"}
 
 
-def chosen() -> PopulationFilter | None:
+def chosen(*, with_chart: bool = True) -> PopulationFilter | None:
     """What is counted; None where there is nothing, which the page then says."""
     with database.session() as session:
         here = growth_population.what_is_here(session, state.current_user())
@@ -52,7 +52,8 @@ def chosen() -> PopulationFilter | None:
             st.date_input(name, None, min_value=date(1990, 1, 1), format="DD/MM/YYYY", width=140, **_kept(name))
             for name in ("From", "To")
         )
-        image_format()
+        if with_chart:
+            image_format()
     if is_phantom:
         page_parts.notice(f"Phantom visits, made up: {words.NOT_FOR_DIAGNOSIS}.")
     return PopulationFilter(sex, BANDS.get(band), tuple(of_site), first, last, is_phantom)
@@ -96,22 +97,11 @@ def distributions() -> None:
             )
     with right:
         heads = ("", "Children", "Mean z", "SD", "Below -2 SD", "Above 2 SD")
-        rows = [
-            [
-                NAMES[one],
-                f"{figures.n:,}",
-                _figure(figures.mean, "+.2f"),
-                _figure(figures.sd, ".2f"),
-                _figure(figures.below_percent, ".1f", " %"),
-                _figure(figures.above_percent, ".1f", " %"),
-            ]
-            for one, figures in found.items()
-        ]
-        _table(heads, rows)
+        _table(heads, [_distribution(NAMES[one], figures) for one, figures in found.items()])
         left_out = sum(figures.left_out for figures in found.values())
         page_parts.caption(
-            "Each child once, with the latest visit of the selection. In brackets the 95 % interval. In the reference "
-            "the mean is 0, the SD 1, and 2.3 % lie below -2 SD."
+            "Each child once, with the latest visit of the selection; below each figure its 95 % interval. In the "
+            "reference the mean is 0, the SD 1, and 2.3 % lie below -2 SD."
             + (f" Left out: {left_out:,} z-scores that WHO takes as most likely an error." if left_out else "")
         )
 
@@ -148,7 +138,7 @@ def bone_age() -> None:
                 image=st.session_state.get("growth_image", "png"),
             )
     with right:
-        r = _figure(found.r, ".2f")
+        r = _two_lines(_figure(found.r, ".2f")).replace("<br>", "")
         st.html(f'<div class="block-title"><span>Pearson\'s r</span></div><div class="answer">{r}</div>')
         page_parts.facts(
             {
@@ -158,12 +148,12 @@ def bone_age() -> None:
                 "Each child": "once, with the latest film that has a height beside it",
             }
         )
-        page_parts.caption("In brackets the 95 % interval (Fisher). An association says nothing about a single child.")
+        page_parts.caption("Beside it the 95 % interval (Fisher). An association says nothing about a single child.")
 
 
 def supplied() -> None:
     """How z-scores that came with files agree with WHO's, as this workstation computes them."""
-    selection = chosen()
+    selection = chosen(with_chart=False)
     if selection is None:
         return
     with database.session() as session:
@@ -183,9 +173,10 @@ def supplied() -> None:
     heads = ("", "Visits", "r", f"at least {FLOOR_R}", "Mean difference", "Largest difference", "Beyond rounding")
     _table(heads, [_agreement(NAMES[indicator], agreement) for indicator, agreement in found.items()])
     page_parts.caption(
-        "Supplied less ours; in brackets the 95 % interval. What is supplied has two decimals, so that differences "
+        "Supplied less ours; below r the 95 % interval. What is supplied has two decimals, so that differences "
         f"of up to 0.005 are rounding alone. {FLOOR_R} is the floor of the project's first description."
     )
+    growth_charts.numbers_button("supplied-z-scores", _agreement_rows(found))
     for indicator, differences in worst.items():
         st.html(f'<div class="block-title section"><span>{NAMES[indicator]}: furthest apart</span></div>')
         _table(
@@ -199,19 +190,41 @@ def supplied() -> None:
         )  # fmt: skip
 
 
+def _distribution(name: str, found: Distribution) -> list[str]:
+    if found.mean.value is None:
+        return [name, f"{found.n:,}", found.mean.reason or ""]
+    return [
+        name,
+        f"{found.n:,}",
+        _figure(found.mean, "+.2f"),
+        _figure(found.sd, ".2f"),
+        _figure(found.below_percent, ".1f", " %"),
+        _figure(found.above_percent, ".1f", " %"),
+    ]
+
+
 def _agreement(name: str, found: Agreement) -> list[str]:
     if found.r.value is None:
-        return [name, f"{found.n:,}", found.r.reason or "", "", "", "", ""]
+        return [name, f"{found.n:,}", found.r.reason or ""]
     met = "met" if found.r.low is not None and found.r.low >= FLOOR_R else "missed"
     return [
         name,
         f"{found.n:,}",
         _figure(found.r, ".2f" if found.r.low >= 0.995 else ".3f"),
         met,
-        f"{found.mean_difference:+.3f}",
+        f"{found.mean_difference:+.3f}".replace("-0.000", "0.000").replace("+0.000", "0.000"),
         f"{found.largest_difference:.3f}" + (" (rounding)" if found.largest_difference <= ROUNDING else ""),
         f"{found.beyond_rounding:,}",
     ]
+
+
+def _agreement_rows(found: dict[Indicator, Agreement]) -> list[list[object]]:
+    heads = ["indicator", "visits", "r", "r_low", "r_high", "mean_difference", "largest_difference", "beyond_rounding"]
+    return [heads] + [
+        [indicator, one.n, one.r.value, one.r.low, one.r.high, one.mean_difference, one.largest_difference,
+         one.beyond_rounding]
+        for indicator, one in found.items()
+    ]  # fmt: skip
 
 
 def _bins(found: Distribution) -> list[list[object]]:
@@ -222,15 +235,25 @@ def _bins(found: Distribution) -> list[list[object]]:
 def _figure(interval: Interval, code: str, unit: str = "") -> str:
     if interval.value is None:
         return interval.reason or ""
-    return f"{interval.value:{code}}{unit} ({interval.low:{code}} to {interval.high:{code}})"
+    return f"{interval.value:{code}}{unit}\n{interval.low:{code}} to {interval.high:{code}}"
 
 
 def _table(heads: tuple[str, ...], rows: list[list[str]], text_columns: int = 1) -> None:
+    """A row with fewer cells than `heads` says in its last one why there is nothing more."""
+
     def cells(row, tag: str) -> str:
+        widths = [1] * (len(row) - 1) + [len(heads) - len(row) + 1]
+        kinds = ["" if place < text_columns else "number" for place in range(len(row))]
         return "".join(
-            f'<{tag} class="{"" if place < text_columns else "number"}">{escape(text)}</{tag}>'
-            for place, text in enumerate(row)
+            f'<{tag} class="{kind}" colspan="{width}">{_two_lines(text)}</{tag}>'
+            for text, kind, width in zip(row, kinds, widths, strict=True)
         )
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     st.html(f'<table class="outcomes"><tr>{cells(heads, "th")}</tr>{body}</table>')
+
+
+def _two_lines(text: str) -> str:
+    """The figure, and below it its interval."""
+    figure, _, interval = text.partition("\n")
+    return escape(figure) + (f'<br><small class="quiet">{escape(interval)}</small>' if interval else "")

@@ -166,7 +166,7 @@ def test_a_child_that_shrinks_is_doubtful_beside_its_earlier_visits(session: Ses
         session, GOOD, "ID1,2025-07-15,M,,,19,106.5,standing,,,,,", "ID1,2026-01-15,M,,,20,117,standing,,,,,"
     )
     assert [row.state for row in rows] == [State.READY, State.TO_CHECK, State.READY]
-    assert rows[1].issues[0].message == "length_height_cm 106.5, but 110 on 2025-01-15"
+    assert rows[1].issues[0].message == "length_height_cm 106.5 cm, but 110 cm on 2025-01-15: check both"
     cells = table(GOOD)
     growth_import.import_visits(session, READER, cells, mapped(cells), "f" * 64, today=TODAY)
     [earlier] = checked(session, "ID1,2024-01-15,M,,,17,113,standing,,,,,")
