@@ -25,6 +25,7 @@ page = st.navigation(
             st.Page("pages/upload.py", title="Upload", url_path="upload"),
             st.Page("pages/quarantine.py", title="Quarantine", url_path="quarantine"),
             st.Page("pages/export.py", title="Export", url_path="export"),
+            st.Page("pages/dashboards.py", title="Dashboards", url_path="dashboards"),
         ],
         "Administration": [
             st.Page("pages/retrain.py", title="Retrain", url_path="retrain"),

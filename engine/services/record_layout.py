@@ -80,7 +80,7 @@ def _plain(text: str) -> str:
 
 def as_pdf(blocks: Sequence[Block], title: str, footer: str) -> bytes:
     """A4; the same blocks give the same bytes."""
-    _load_fonts()
+    load_fonts()
     out = BytesIO()
     document = SimpleDocTemplate(
         out, pagesize=A4, leftMargin=MARGIN, rightMargin=MARGIN, topMargin=MARGIN, bottomMargin=MARGIN,
@@ -90,7 +90,7 @@ def as_pdf(blocks: Sequence[Block], title: str, footer: str) -> bytes:
     def draw_footer(canvas: Canvas, page: SimpleDocTemplate) -> None:
         canvas.setFont(FONT, 7)
         canvas.setFillColor(colors.HexColor("#555555"))
-        canvas.drawString(MARGIN, 10 * mm, _printable(footer))
+        canvas.drawString(MARGIN, 10 * mm, printable(footer))
         canvas.drawRightString(A4[0] - MARGIN, 10 * mm, f"page {page.page}")
 
     document.build([f for b in blocks for f in _flowables(b)], onFirstPage=draw_footer, onLaterPages=draw_footer)
@@ -151,7 +151,7 @@ def _styles() -> dict[str, ParagraphStyle]:
 
 
 @cache
-def _load_fonts() -> None:
+def load_fonts() -> None:
     folder = Path(reportlab.__file__).parent / "fonts"
     for name in (FONT, BOLD):
         pdfmetrics.registerFont(TTFont(name, str(folder / f"{name}.ttf")))
@@ -160,10 +160,10 @@ def _load_fonts() -> None:
 
 def _xml(text: str) -> str:
     """Paragraphs take a little markup: what somebody typed must not be taken for it."""
-    return escape(_printable(" ".join(text.split())), quote=False)
+    return escape(printable(" ".join(text.split())), quote=False)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """A letter that the font lacks appears without its accent, or as a question mark: never as nothing."""
     has = pdfmetrics.getFont(FONT).face.charToGlyph
 

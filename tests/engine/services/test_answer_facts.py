@@ -83,7 +83,7 @@ def test_each_readers_standing_decision_counts_and_one_is_in_force(session: Sess
     second = decide(session, OTHER, *ids, Verdict.CORRECTED, answer=fracture_answer("normal"))
     by_label = {fact["label_fracture"]: fact["is_in_force"] for fact in facts(session)}
     assert by_label == {"buckle": False, "normal": True}
-    review.undo_review(session, OTHER, second)
+    review.undo_review(session, OTHER, case.image_id, second)
     assert {(fact["label_fracture"], fact["is_in_force"]) for fact in facts(session)} == {
         ("buckle", False), (None, False)
     }  # fmt: skip
@@ -103,7 +103,7 @@ def test_facts_made_anew_are_the_same(session: Session, add_case: AddCase, datab
         add_case(task, is_read=False)
         decide(session, demo_reader(), one.image_id, one.study_id, Verdict.CONFIRMED)
         taken_back = decide(session, demo_admin(), other.image_id, other.study_id, Verdict.CONFIRMED)
-        review.undo_review(session, demo_admin(), taken_back)
+        review.undo_review(session, demo_admin(), other.image_id, taken_back)
     kept = facts(session)
     assert len(kept) == 6
     session.execute(delete(AnswerFact))
