@@ -14,6 +14,7 @@ from engine.findings.answers import Fracture, Plus, Stage, Task, Zone
 from engine.findings.fracture import FractureClass
 from engine.findings.rop import Reactivation, Regression, Treatment
 from engine.findings.urgency import Level
+from engine.services.worklist import Whose
 
 NOT_FOR_DIAGNOSIS = "not for diagnostic use"
 
@@ -28,6 +29,7 @@ STATUS = {
     StudyStatus.REJECTED: "Rejected",
 }
 URGENCY = {Level.NONE: "", Level.SOON: "Soon", Level.URGENT: "Urgent", Level.IMMEDIATE: "Immediate"}
+WHOSE = {Whose.ANYBODYS: "Anybody's", Whose.MINE: "Mine", Whose.NOBODYS: "Nobody's"}
 VERDICT = {
     Verdict.CONFIRMED: "confirmed",
     Verdict.CORRECTED: "corrected to",
@@ -101,6 +103,13 @@ def age(months: float | None) -> str:
 
 def day(value: date | None) -> str:
     return f"{value.day} {value:%b %Y}" if value else MISSING
+
+
+def deadline(by: date) -> str:
+    """As by 12 Jul, 2 days left. The day is the reader's."""
+    left = (by - datetime.now(_reader_zone()).date()).days
+    when = "today" if left == 0 else f"{counted(left, 'day')} left" if left > 0 else f"{counted(-left, 'day')} over"
+    return f"by {by.day} {by:%b}, {when}"
 
 
 def moment(value: datetime) -> str:

@@ -28,6 +28,7 @@ from ui.components import (
     finding_form,
     hand_over,
     hotkeys,
+    key_queue,
     page_parts,
     read_panel,
     review_history,
@@ -56,6 +57,7 @@ POLL_EVERY = "2s"
 
 @errors.shown()
 def show() -> None:
+    key_queue.watch(key_queue.CASE_KEYS)
     study_id = state.selected_study()
     if study_id is None:
         study_id = take_next(None)

@@ -10,29 +10,33 @@ from db.models import StudyStatus
 from engine.findings.answers import Task
 from engine.findings.urgency import Level
 from engine.services import worklist
-from engine.services.worklist import Overview, WorklistFilter, WorklistRow
+from engine.services.worklist import Overview, Sort, Whose, WorklistFilter, WorklistRow
 from ui import database, errors, state, words
-from ui.components import case_table, page_parts
+from ui.components import case_table, hand_over, hotkeys, key_queue, page_parts, saved_lists
 from ui.components.case_table import Column, Line
 
 PAGE_SIZE = 18  # fill a 900-pixel screen
 ALL = "all"
 OLDEST_YEARS = 19
 
+URGENCY_WIDTH, WHY_WIDTH = "29%", "15%"
 COLUMNS = [
-    Column("urgency", "Urgency", "30%", sort="urgency"),
-    Column("exam", "Examination", "9.5%"),
-    Column("patient", "Patient", "11.5%", sort="patient"),
-    Column("age", "Age", "6.5%", sort="age", align="right"),
-    Column("acquired", "Acquired", "8.5%", sort="acquired", align="right"),
-    Column("site", "Site", "7%", sort="site"),
-    Column("read", "Read", "15%"),
-    Column("status", "Status", "12%", sort="status"),
+    Column("urgency", "Urgency", URGENCY_WIDTH, sort="urgency"),
+    Column("exam", "Examination", "9%"),
+    Column("patient", "Patient", "10.5%", sort="patient"),
+    Column("age", "Age", "5.5%", sort="age", align="right"),
+    Column("acquired", "Acquired", "8%", sort="acquired", align="right"),
+    Column("site", "Site", "6%", sort="site"),
+    Column("read", "Read", "13%"),
+    Column("reader", "Reader", "9%"),
+    Column("status", "Status", "10%", sort="status"),
 ]
+LOOK_EVERY = {True: "3s", False: "10s"}  # with reads pending; for what other readers do
 
 
 @errors.shown()
 def show() -> None:
+    key_queue.watch(key_queue.CASE_KEYS)  # also for what is pressed while the case that Enter opens is drawn
     with database.session() as session:
         user = state.current_user()
         overview = worklist.overview(session, user)
@@ -43,8 +47,11 @@ def show() -> None:
                 "<code>make run</code> on a fresh machine fills a demo worklist.",
             )
             return
-        state.set_worklist_filter(filters(overview, worklist.sites(session, user)))
-        table(overview)
+        sites = worklist.sites(session, user)
+    hotkeys.bind(press={"E": "hand_over"}, focus={"/": "search"})
+    state.set_worklist_filter(filters(overview, sites))
+    hand_over.notes(None)
+    table(overview)
 
 
 def filters(overview: Overview, sites: list[str]) -> WorklistFilter:
@@ -71,14 +78,15 @@ def filters(overview: Overview, sites: list[str]) -> WorklistFilter:
             persist_state="session",
         )
         st.space("stretch")
-        search = st.text_input(
-            "Search",
-            placeholder="Search pseudonym, patient ID, accession",
-            label_visibility="collapsed",
-            width=290,
-            key="filter_search",
-            persist_state="session",
-        )
+        with st.container(key="search", width=230):
+            search = st.text_input(
+                "Search",
+                placeholder="Search child or accession",
+                help="By pseudonym, patient ID or accession number",
+                label_visibility="collapsed",
+                key="filter_search",
+                persist_state="session",
+            )
         with st.popover(_more_label(current)):
             tasks = st.pills(
                 "Examination",
@@ -92,6 +100,17 @@ def filters(overview: Overview, sites: list[str]) -> WorklistFilter:
             ages = st.slider(
                 "Age in years", 0, OLDEST_YEARS, (0, OLDEST_YEARS), key="filter_age", persist_state="session"
             )
+            whose = st.segmented_control(
+                "Whose cases",
+                list(Whose),
+                default=Whose.ANYBODYS,
+                required=True,
+                format_func=words.WHOSE.get,
+                key="filter_whose",
+                persist_state="session",
+            )
+        saved_lists.popover(current, lambda chosen: choose(chosen, overview, sites))
+        hand_over.popover(None)
     return replace(
         current,
         statuses=() if status == ALL else (status,),
@@ -100,7 +119,24 @@ def filters(overview: Overview, sites: list[str]) -> WorklistFilter:
         sites=tuple(chosen_sites),
         search=search.strip(),
         age_months_range=None if ages == (0, OLDEST_YEARS) else (ages[0] * 12, ages[1] * 12 + 11.99),
+        whose=whose,
     )
+
+
+def choose(filter: WorklistFilter, overview: Overview, sites: list[str]) -> None:
+    """Set every choice as `filter` has it; what there is none of now, an urgency or a site, is left out."""
+    ages = filter.age_months_range
+    for key, value in {
+        "filter_status": filter.statuses[0] if filter.statuses else ALL,
+        "filter_urgency": [level for level in filter.urgencies if overview.by_urgency.get(level)],
+        "filter_task": list(filter.tasks),
+        "filter_site": [site for site in filter.sites if site in sites],
+        "filter_age": (0, OLDEST_YEARS) if ages is None else (int(ages[0] // 12), int(ages[1] // 12)),
+        "filter_whose": filter.whose,
+        "filter_search": "",
+    }.items():
+        st.session_state[key] = value
+    state.set_worklist_filter(filter)
 
 
 def status_label(status: StudyStatus | str, overview: Overview) -> str:
@@ -110,14 +146,14 @@ def status_label(status: StudyStatus | str, overview: Overview) -> str:
 
 
 def _more_label(current: WorklistFilter) -> str:
-    active = bool(current.tasks) + bool(current.sites) + bool(current.age_months_range)
+    active = [current.tasks, current.sites, current.age_months_range, current.whose is not Whose.ANYBODYS]
+    active = sum(map(bool, active))
     return f"Filters ({active})" if active else "Filters"
 
 
 def table(shown: Overview) -> None:
-    """The lines of one page. While reads are pending it looks again every few seconds."""
-    pending = shown.by_status.get(StudyStatus.AWAITING_READ, 0)
-    st.fragment(_table, run_every="3s" if pending else None)(shown)
+    """The lines of one page. It looks again every few seconds: reads come, and others take cases."""
+    st.fragment(_table, run_every=LOOK_EVERY[bool(shown.by_status.get(StudyStatus.AWAITING_READ, 0))])(shown)
 
 
 @errors.shown()
@@ -135,7 +171,7 @@ def _table(shown: Overview) -> None:
         page_parts.empty("Nothing matches", "Choose another status, or take a filter away.")
         return
     clicked = case_table.show(
-        COLUMNS,
+        columns(filter),
         [line(row) for row in page.rows],
         label="Worklist",
         sort=filter.sort,
@@ -148,6 +184,14 @@ def _table(shown: Overview) -> None:
     if clicked.open is not None:
         state.open_study(clicked.open)
     footer(page.total, chosen)
+
+
+def columns(filter: WorklistFilter) -> list[Column]:
+    """In the order of what teaches most, the reason stands beside the urgency."""
+    if filter.sort is not Sort.LEARNING:
+        return COLUMNS
+    urgency, *others = COLUMNS
+    return [replace(urgency, width="14%"), Column("why", "To learn from", WHY_WIDTH), *others]
 
 
 def footer(total: int, chosen: int) -> None:
@@ -164,11 +208,6 @@ def line(row: WorklistRow) -> Line:
     exam = words.BODY_PART.get(row.task, "Not known yet")
     sides = "both" if len(row.lateralities) > 1 else "".join(words.SIDE[side] for side in row.lateralities)
     child = words.CHILD.get(row.sex)
-    urgency = {"text": ""}
-    if row.urgency is not Level.NONE:
-        reason = row.urgency_reason or ""
-        note = f"{reason} (rule unverified)" if row.urgency_unverified else reason
-        urgency = {"text": words.URGENCY[row.urgency], "tone": row.urgency.value, "note": note}
     status = row.review_words or words.STATUS[row.status]
     warnings = words.counted(row.warning_count, "warning") if row.warning_count else None
     done = row.status in (StudyStatus.REVIEWED, StudyStatus.REJECTED)
@@ -177,16 +216,39 @@ def line(row: WorklistRow) -> Line:
         label=f"{exam} {sides}, {row.pseudonym}, {words.age(row.age_months)}",
         done=done,
         cells={
-            "urgency": urgency,
+            "urgency": urgency_cell(row),
+            "why": {"text": row.learn_reason, "tone": "quiet"} if row.learn_reason else None,
             "exam": {"text": exam, "note": sides} if sides else exam,
             "patient": {"text": row.pseudonym, "note": child} if child else {"text": row.pseudonym},
             "age": row.age_words or words.age(row.age_months) if row.age_months is not None else None,
             "acquired": words.day(row.acquired_on) if row.acquired_on else None,
             "site": row.site,
             "read": {"text": row.read_words, "tone": "" if row.status is not StudyStatus.AWAITING_READ else "quiet"},
+            "reader": reader_cell(row),
             "status": {"text": status, "tone": "" if done else "quiet", "note": warnings},
         },
     )
+
+
+def urgency_cell(row: WorklistRow) -> dict[str, str]:
+    """How urgent, by when while it is open, and why."""
+    if row.urgency is Level.NONE:
+        return {"text": ""}
+    parts = [row.urgency_reason or ""]
+    if row.act_by is not None and row.status in (StudyStatus.AWAITING_READ, StudyStatus.AWAITING_REVIEW):
+        parts.insert(0, words.deadline(row.act_by))
+    note = " · ".join(part for part in parts if part) + (" (rule unverified)" if row.urgency_unverified else "")
+    return {"text": words.URGENCY[row.urgency], "tone": row.urgency.value, "note": note}
+
+
+def reader_cell(row: WorklistRow) -> dict[str, str] | None:
+    """Who has it open, else whose it is; notes that wait for somebody."""
+    notes = words.counted(row.note_count, "note") if row.note_count else ""
+    if row.open_at is not None:
+        return {"text": "open here" if row.open_at.is_me else row.open_at.reader, "tone": "accent", "note": notes}
+    if row.assigned_to is not None:
+        return {"text": "for you" if row.assigned_to.is_me else f"for {row.assigned_to.reader}", "note": notes}
+    return {"text": notes} if notes else None
 
 
 show()

@@ -9,12 +9,14 @@
 
 const PATIENCE_MS = 8000;
 const DECISION_PATIENCE_MS = 3000;
-const RESTS_AFTER_MS = 90; // at rest for so long: between a click and the server's word of it, the page looks idle
+const RESTS_AFTER_MS = 60; // at rest for so long
+const SERVER_SPEAKS_MS = 2000; // between a click and the server's first word of it the page looks idle
 const SETTLED_AFTER_MS = 450; // a key that nothing wanted by then means nothing here
 const SAID_FOR_MS = 3000;
 const TICK_MS = 30;
 
 const DECIDES = /^(Enter|[0-9])$/;
+const ASKS_THE_SERVER = /^(Enter|[0-9]|[JKLXU])$/;
 
 let keys = new Set();
 let waiting = []; // {key, image, isFromField, at}
@@ -22,7 +24,8 @@ let timer = 0;
 let restsSince = 0;
 let isReplaying = false;
 let decidedImage = null; // a decision about it is under way
-let passedAt = -Infinity; // when the last key went on its way
+let askedAt = -Infinity; // when a key last asked the server for something that it has not begun with
+let watched = null;
 let note = null;
 let hush = 0;
 
@@ -31,9 +34,17 @@ const inView = () => document.documentElement.dataset.filmReady || document.docu
 const isBound = (key) => (document.documentElement.dataset.keysBound || "").split(" ").includes(key);
 
 function isAtWork() {
-  if (performance.now() - passedAt < RESTS_AFTER_MS) return true;
+  if (performance.now() - askedAt < SERVER_SPEAKS_MS) return true;
   const app = document.querySelector("[data-testid=stApp]");
   return app?.dataset.testScriptState !== "notRunning" || app.dataset.testConnectionState !== "CONNECTED";
+}
+
+function watchServer() {
+  const app = document.querySelector("[data-testid=stApp]");
+  if (!app || app === watched) return;
+  watched = app;
+  const observer = new MutationObserver(() => (askedAt = -Infinity)); // it begins or ends
+  observer.observe(app, { attributes: true, attributeFilter: ["data-test-script-state"] });
 }
 
 function isTyping(target) {
@@ -59,7 +70,7 @@ function onKey(event) {
   }
   const isFree = !waiting.length && !isAtWork() && (isBound(key) || !onReview());
   if (isFree) {
-    passedAt = performance.now();
+    if (ASKS_THE_SERVER.test(key) && onReview()) askedAt = performance.now();
     if (DECIDES.test(key)) decidedImage = inView();
     return;
   }
@@ -83,7 +94,7 @@ function whyNotDecide(key) {
   if (decidedImage === image && isAtWork()) return ""; // pressed twice
   if (waiting.some((one) => DECIDES.test(one.key))) return "";
   const isRejecting = /[0-9]/.test(key);
-  if (isRejecting || document.querySelector(`.st-key-confirm_${image}, .st-key-next_free`)) return null;
+  if (isRejecting || document.querySelector(`.st-key-confirm_${image}`)) return null;
   return isAtWork() ? `${key} came before the case was in view. Look at it, then press ${key} again.` : null;
 }
 
@@ -114,7 +125,7 @@ function tick() {
     if (press(first)) {
       waiting.shift();
       restsSince = 0; // and wait for what it set off
-      passedAt = now;
+      if (ASKS_THE_SERVER.test(first.key)) askedAt = now;
       return;
     }
     if (rests > SETTLED_AFTER_MS) {
@@ -163,6 +174,7 @@ window.addEventListener("pointerdown", onPointer, true);
 const pages = new Set(); // mounted ones; between two of them the keys of the last hold
 
 export default function ({ data, parentElement }) {
+  watchServer();
   pages.add(parentElement);
   keys = new Set(data.keys);
   return () => {
