@@ -7,10 +7,10 @@
  *
  * One listener for the window, there before those of the pages: theirs come anew with each drawing, after it. */
 
-const PATIENCE_MS = 8000;
-const DECISION_PATIENCE_MS = 3000;
+const PATIENCE_MS = 20000;
+const DECISION_PATIENCE_MS = 10000;
 const RESTS_AFTER_MS = 60; // at rest for so long
-const SERVER_SPEAKS_MS = 2000; // between a click and the server's first word of it the page looks idle
+const SERVER_SPEAKS_MS = 8000; // between a click and the server's first word of it the page looks idle
 const SETTLED_AFTER_MS = 450; // a key that nothing wanted by then means nothing here
 const SAID_FOR_MS = 3000;
 const TICK_MS = 30;
@@ -70,12 +70,17 @@ function onKey(event) {
   }
   const isFree = !waiting.length && !isAtWork() && (isBound(key) || !onReview());
   if (isFree) {
-    if (ASKS_THE_SERVER.test(key) && onReview()) askedAt = performance.now();
-    if (DECIDES.test(key)) decidedImage = inView();
+    askedAt = performance.now();
+    setTimeout(() => passed(key, event)); // once everybody has seen it
     return;
   }
   stop(event);
   hold(key, false);
+}
+
+function passed(key, event) {
+  if (!event.defaultPrevented || !ASKS_THE_SERVER.test(key) || !onReview()) askedAt = -Infinity;
+  else if (DECIDES.test(key)) decidedImage = inView();
 }
 
 /** Enter in a field of the form: Streamlit takes the value in, and the button it waits for may be locked until then. */
