@@ -6,9 +6,11 @@ from pathlib import Path
 
 import streamlit as st
 
+from engine.services.accounts import DEMO_USERS
 from ui import errors, state
 from ui.components import connection
 
+CURRENT = ' aria-current="true"'
 HERE = Path(__file__).parent
 ICON = str(HERE / "icon.png")
 
@@ -39,13 +41,13 @@ with st.container(key="whoami"):
     connection.watch()
     st.html('<span class="tag">Demo · not for diagnostic use</span>')
     with st.popover(state.current_user().display_name, type="tertiary"):
-        st.radio(
-            "Work as",
-            list(state.DEMO_USERS),
-            format_func=lambda username: state.DEMO_USERS[username].display_name,
-            key=state.demo_user_key(),
-            persist_state="session",
+        # Links, not a widget: another user is another session, which knows nothing of what the one before has typed.
+        links = "".join(
+            f'<a href="/demo/work-as/{user.username}" target="_self"{CURRENT if user == state.current_user() else ""}>'
+            f"{user.display_name}</a>"
+            for user in DEMO_USERS.values()
         )
+        st.html(f'<nav class="work-as" aria-label="Work as"><span class="quiet">Work as</span>{links}</nav>')
         st.caption("Everyone on this machine may choose. Signing in comes with a later version.")
 
 with errors.shown():

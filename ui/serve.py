@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 
 import streamlit as st
 from starlette.middleware import Middleware
-from starlette.responses import JSONResponse
-from starlette.routing import Mount
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.runtime.pages_manager import PagesManager
 
 from engine.api.app import api
-from engine.services.accounts import Actor, demo_reader
+from engine.services.accounts import DEMO_USER_COOKIE, DEMO_USERS, Actor, demo_user
 from engine.settings import PROJECT_DIR, settings
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -51,9 +52,20 @@ SECURITY_HEADERS = [
 def identify(scope: Scope) -> Actor | None:
     """Who is asking. None means: not signed in.
 
-    Demo mode: everybody on this machine is the demo reader. Login replaces the body of this function by reading a
-    signed session cookie from `scope`; nothing else in the web process decides who somebody is."""
-    return demo_reader()
+    Demo mode: everybody on this machine is the demo user they chose, the demo reader at first. Login replaces the body
+    of this function by reading a signed session cookie from `scope`; nothing else in the web process decides who
+    somebody is."""
+    return demo_user(HTTPConnection(scope).cookies.get(DEMO_USER_COOKIE))
+
+
+async def work_as(request: Request) -> Response:
+    """The demo's "Work as": choose a user, and start at the worklist with a new session."""
+    user = DEMO_USERS.get(request.path_params["username"])
+    if user is None or request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return JSONResponse({"error": {"code": "not_found", "message": "There is no such demo user."}}, 404)
+    response = RedirectResponse("/", status_code=303)
+    response.set_cookie(DEMO_USER_COOKIE, user.username, httponly=True, samesite="strict")
+    return response
 
 
 class SecurityHeaders:
@@ -123,7 +135,7 @@ PagesManager.uses_pages_directory = False
 
 app = st.App(
     PROJECT_DIR / "ui" / "app.py",
-    routes=[Mount("/api", api)],
+    routes=[Mount("/api", api), Route("/demo/work-as/{username}", work_as)],
     middleware=[Middleware(SecurityHeaders), Middleware(Guard)],
 )
 

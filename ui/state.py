@@ -10,24 +10,18 @@ from typing import Any
 import streamlit as st
 
 from db.models import StudyStatus
-from engine.services.accounts import Actor, demo_admin, demo_reader
+from engine.services.accounts import DEMO_USER_COOKIE, Actor, demo_user
 from engine.services.worklist import Sort, WorklistFilter
 
 WORKLIST, REVIEW, QUARANTINE = "pages/worklist.py", "pages/review.py", "pages/quarantine.py"
-
-DEMO_USERS = {actor.username: actor for actor in (demo_reader(), demo_admin())}
 
 
 # ---------------------------------------------------------------- who
 
 
 def current_user() -> Actor:
-    """Who acts. Login replaces the demo switch by the user the web server verified."""
-    return DEMO_USERS[st.session_state.get("demo_user", demo_reader().username)]
-
-
-def demo_user_key() -> str:
-    return "demo_user"
+    """Who acts, as ui/serve.py identifies them. Login replaces the demo's cookie by the user it has verified."""
+    return demo_user(st.context.cookies.get(DEMO_USER_COOKIE))
 
 
 # ---------------------------------------------------------------- the worklist

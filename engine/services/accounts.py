@@ -1,4 +1,4 @@
-"""Who acts, and what their role permits. One demo reader and one demo admin until there is a login."""
+"""Who acts, and what their role permits. A few demo users until there is a login."""
 
 from __future__ import annotations
 
@@ -23,8 +23,27 @@ def demo_reader() -> Actor:
     return Actor("demo-reader", "Demo reader", Role.READER)
 
 
+def demo_second_reader() -> Actor:
+    return Actor("demo-second-reader", "Demo second reader", Role.READER)
+
+
+def demo_adjudicator() -> Actor:
+    return Actor("demo-adjudicator", "Demo adjudicator", Role.ADJUDICATOR)
+
+
 def demo_admin() -> Actor:
     return Actor("demo-admin", "Demo admin", Role.ADMIN)
+
+
+DEMO_USERS = {
+    actor.username: actor for actor in (demo_reader(), demo_second_reader(), demo_adjudicator(), demo_admin())
+}
+DEMO_USER_COOKIE = "pediscreen_demo_user"
+
+
+def demo_user(username: str | None) -> Actor:
+    """The demo reader where nobody, or nobody known, was chosen."""
+    return DEMO_USERS.get(username or "", demo_reader())
 
 
 def service_actor(name: str) -> Actor:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from sqlalchemy.orm import Session
 
 from db.models import Verdict
@@ -12,6 +13,7 @@ from engine.services.review import Decision
 from tests.ui.conftest import OpenPage
 from tests.ui.reading_pages import everything_said
 from tests.workstation import AddCase
+from ui import state
 
 
 def test_without_decisions_there_is_nothing_to_export(open_page: OpenPage, add_case: AddCase) -> None:
@@ -20,7 +22,7 @@ def test_without_decisions_there_is_nothing_to_export(open_page: OpenPage, add_c
 
 
 def test_decided_cases_are_written_and_summed_up(
-    open_page: OpenPage, add_case: AddCase, session: Session, data_dir: Path
+    open_page: OpenPage, add_case: AddCase, session: Session, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = add_case()
     image = review.load_study(session, demo_reader(), case.study_id).images[0]
@@ -28,7 +30,7 @@ def test_decided_cases_are_written_and_summed_up(
     review.record_review(session, demo_reader(), case.image_id, decision)
     at = open_page("export")
     assert "an administrator exports" in everything_said(at)
-    at.session_state["demo_user"] = demo_admin().username
+    monkeypatch.setattr(state, "current_user", demo_admin)
     at.run()
     next(button for button in at.button if button.label == "Export 1 study").click().run()
     said = everything_said(at)
