@@ -75,6 +75,9 @@ class ImageOut(Schema):
     read_state: str
     read_blocked_reason: str | None
     read: ReadOut | None
+    read_hidden: bool = Field(description="the read is shown after a blind answer")
+    blind_answer: dict[str, Any] | None = Field(description="what this reader answered before they saw the read")
+    withheld: str | None = Field(description="why neither the decisions are shown nor one can be recorded")
     reviews: tuple[ReviewOut, ...] = Field(description="the latest first")
     seen_review_id: int | None = Field(description="send it back with a review")
 
@@ -156,6 +159,16 @@ class ReviewIn(Schema):
     prediction_id: int | None = Field(None, description="the read that was looked at")
     seen_review_id: int | None = Field(None, description="the latest review that was looked at")
     seconds: float | None = Field(None, ge=0, description="from image shown to decision")
+
+
+class BlindAnswerIn(Schema):
+    """An answer given before the read was shown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image_id: int | None = Field(None, description="may be left out where the study has one image")
+    answer: dict[str, Any]
+    seconds: float | None = Field(None, ge=0, description="from image shown to this answer")
 
 
 class ReviewRecorded(Schema):

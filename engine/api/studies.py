@@ -12,11 +12,11 @@ from fastapi import APIRouter, File, Form, Header, Query, Response, UploadFile
 
 from db.models import StudyStatus, Verdict
 from engine.api.access import ActingUser, DatabaseSession
-from engine.api.schemas import ErrorAnswer, QueuePage, ReviewIn, ReviewRecorded, StudyOut, UploadAnswer
+from engine.api.schemas import BlindAnswerIn, ErrorAnswer, QueuePage, ReviewIn, ReviewRecorded, StudyOut, UploadAnswer
 from engine.errors import NotFound, Refused
 from engine.findings.answers import Task
 from engine.findings.urgency import Level
-from engine.services import images, ingest, review, worklist
+from engine.services import blind_reading, images, ingest, review, worklist
 from engine.services.ingest import PatientEntry
 
 router = APIRouter(tags=["studies"], responses={status: {"model": ErrorAnswer} for status in (401, 403, 404, 422)})
@@ -140,6 +140,14 @@ def record_review(session: DatabaseSession, actor: ActingUser, study_id: int, bo
         seconds=body.seconds,
     )
     return ReviewRecorded(review_id=review.record_review(session, actor, image_id, decision))
+
+
+@router.post("/studies/{study_id}/blind-answer", status_code=201, responses={409: {"model": ErrorAnswer}})
+def give_blind_answer(session: DatabaseSession, actor: ActingUser, study_id: int, body: BlindAnswerIn) -> StudyOut:
+    """Answer before the read is shown; the answer is the study with its read. 409 when it was shown already."""
+    image_id = _image_of(images.study_image_ids(session, actor, study_id), study_id, body.image_id)
+    blind_reading.give_blind_answer(session, actor, image_id, body.answer, body.seconds)
+    return StudyOut.model_validate(review.load_study(session, actor, study_id))
 
 
 def _image_of(image_ids: list[int], study_id: int, image_id: int | None) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from db.models import Role, Verdict
+from db.models import BlindRead, Role, Verdict
 from engine.findings.answers import Answer, Task
 from engine.services.annotation_folder import Decided
 
@@ -27,11 +27,12 @@ class Agreement:
     mean_difference_months: float | None  # bone age only
 
 
-def open_question(history: list[Decided]) -> str | None:
-    """Why the latest decision about an image is in doubt; None where it is not. `history`: from the first one on."""
+def open_question(history: list[Decided], second_reads: Sequence[BlindRead] = ()) -> str | None:
+    """Why the latest decision about an image is in doubt; None where it is not. `history`: from the first one on;
+    `second_reads`: what blind second readers say beside it."""
     if history[-1][0].reader.role in SETTLERS:
         return None
-    answers = standing_answers(history)
+    answers = standing_answers(history, second_reads)
     if None in answers.values() and len(answers) > 1:
         return "one reader rejected the image and another one answered: an adjudicator must decide"
     if not all(agree(one, other) for one, other in combinations(answers.values(), 2)):
@@ -39,10 +40,11 @@ def open_question(history: list[Decided]) -> str | None:
     return None
 
 
-def standing_answers(history: list[Decided]) -> dict[str, Answer | None]:
-    """Reader -> their last answer that they did not take back; None: they rejected the image."""
+def standing_answers(history: list[Decided], second_reads: Sequence[BlindRead] = ()) -> dict[str, Answer | None]:
+    """Reader -> their last answer that they did not take back; None: they rejected the image. A decision about the case
+    itself before a blind one."""
     by_id = {review.id: review for review, *_ in history}
-    standing: dict[str, Answer | None] = {}
+    standing: dict[str, Answer | None] = {read.reader.pseudonym: read.answer for read in second_reads}
     for review, *_ in history:
         if review.verdict == Verdict.WITHDRAWN:
             standing.pop(by_id[review.supersedes_id].reader.pseudonym, None)
@@ -57,11 +59,12 @@ def agree(one: Answer, other: Answer) -> bool:
     return one == other
 
 
-def agreement(histories: Iterable[list[Decided]]) -> list[Agreement]:
-    """Of all images that two or more readers answered, whoever settled them."""
+def agreement(histories: Iterable[list[Decided]], second_reads: Mapping[int, Sequence[BlindRead]]) -> list[Agreement]:
+    """Of all images that two or more readers answered, whoever settled them. `second_reads` by image."""
     images_, agreeing, months = Counter(), Counter(), []
     for history in histories:
-        answers = [answer for answer in standing_answers(history).values() if answer is not None]
+        standing = standing_answers(history, second_reads.get(history[0][1].id, ()))
+        answers = [answer for answer in standing.values() if answer is not None]
         if len(answers) < 2 or len({answer["task"] for answer in answers}) > 1:
             continue
         task = Task(answers[0]["task"])

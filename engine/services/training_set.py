@@ -18,7 +18,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from db import models as db
-from db.models import Review, Role, Verdict
+from db.models import BlindRead, Review, Role, Verdict
+from db.repositories import blind as blind_repository
 from db.repositories import registry as registry_repository
 from db.repositories import retrain as retrain_repository
 from db.repositories.reviews import all_reviews, count_images
@@ -252,6 +253,7 @@ def _plan(session: Session) -> _Plan:
     histories: dict[int, list[Decided]] = defaultdict(list)
     for row in all_reviews(session):
         histories[row[1].id].append(row)
+    second_reads = blind_repository.standing_second_reads(session)
     for_patients = not model_folder.configured_is_phantom(settings().model)
     left_out: list[LeftOut] = []
     usable: list[_Case] = []
@@ -261,7 +263,9 @@ def _plan(session: Session) -> _Plan:
         if review.verdict == Verdict.WITHDRAWN:
             continue
         decided += 1
-        reason = annotation_folder.why_unfit(review, image, study) or _why_not_used(history, for_patients)
+        reason = annotation_folder.why_unfit(review, image, study) or _why_not_used(
+            history, second_reads.get(image.id, ()), for_patients
+        )
         if reason is None:
             usable.append(_Case(latest, split_of(patient.pseudonym, SPLIT_SEED, TRAIN_SHARE, VAL_SHARE)))
         else:
@@ -281,7 +285,7 @@ def _plan(session: Session) -> _Plan:
     return _Plan(
         cases=usable,
         left_out=sorted(left_out, key=lambda left: left.image_id),
-        agreement=reader_agreement.agreement(histories.values()),
+        agreement=reader_agreement.agreement(histories.values(), second_reads),
         replay=replayed,
         tasks_in_service=[Task(task) for task in tasks_present(session)] if for_patients else list(Task),
         not_reviewed=count_images(session) - decided,
@@ -292,13 +296,15 @@ def _plan(session: Session) -> _Plan:
     )
 
 
-def _why_not_used(history: list[Decided], for_patients: bool) -> tuple[str, str] | None:
+def _why_not_used(
+    history: list[Decided], second_reads: Sequence[BlindRead], for_patients: bool
+) -> tuple[str, str] | None:
     review, image, study, _, _ = history[-1]
     if for_patients and study.is_phantom:
         return "phantom", "a phantom: a model for patients does not learn from drawings"
     if not images.is_kept(image.file_sha256):
         return "film_missing", "the film is gone from the data folder: restore it from a backup"
-    doubt = reader_agreement.open_question(history)
+    doubt = reader_agreement.open_question(history, second_reads)
     return ("readers_differ", doubt) if doubt else None
 
 

@@ -46,7 +46,8 @@ class Entered:
 
 
 def show(task: Task, image: ImageView) -> Entered:
-    """Opens with the decision in force, else with the read."""
+    """Opens with the decision in force, else with what the reader answered before they saw the read, else with the
+    read."""
     known, added = _known(task, image)
     with st.container(key="answer", gap="xsmall"):
         return {Task.BONE_AGE: _bone_age, Task.ROP: _rop, Task.FRACTURE: _fracture}[task](image.image_id, known, added)
@@ -75,8 +76,22 @@ def _known(task: Task, image: ImageView) -> tuple[Answer | None, Additions]:
     decision = image.decision
     if decision is not None and decision.answer is not None and decision.answer["task"] == task:
         return decision.answer, additions.stored(decision.answer, decision.details)
-    read = image.read.answer if image.read else None
-    return (read, {}) if read is not None and read["task"] == task else (None, {})
+    for answer in (image.blind_answer, image.read.answer if image.read else None):
+        if answer is not None and answer["task"] == task:
+            return answer, {}
+    return None, {}
+
+
+def fill(image_id: int, answer: Answer) -> None:
+    """Put the answer into the form, in a callback: before its fields are drawn."""
+    values = dict(answer)
+    if "bone_age_months" in values:
+        values["years"], values["months"] = divmod(int(values.pop("bone_age_months")), 12)
+    if "plus_disease" in values:
+        values["plus"] = values.pop("plus_disease")
+    for name, value in values.items():
+        if name != "task":
+            st.session_state[state.field_key(name, image_id)] = value
 
 
 # ---------------------------------------------------------------- the tasks

@@ -11,16 +11,23 @@ from engine.findings.answers import Task
 from engine.findings.summary import answer_words
 from engine.services.review import ImageView, ReadView, StudyView
 from ui import words
-from ui.components import charts
+from ui.components import charts, page_parts
 
 
 def show(study: StudyView, image: ImageView) -> None:
     """The READ block; nothing here can be changed."""
     read = image.read
+    if image.read_hidden:
+        title = '<div class="block-title"><span>Read</span></div>'
+        st.html(f'{title}<div class="answer long quiet">Shown after your answer</div>')
+        page_parts.notice("Read blind first: give your own answer. The read is shown then, and you decide.")
+        return
     if read is None:
         _no_read_yet(image)
         return
     st.html(_title(read))
+    if image.blind_answer is not None:
+        page_parts.notice(f"You answered {answer_words(image.blind_answer)} before you saw the read.")
     if read.abstained or read.answer is None:
         _refusal(read.reason)
         return

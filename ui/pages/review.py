@@ -11,9 +11,9 @@ import streamlit as st
 from db.models import ReadState, RejectReason, StudyStatus, Verdict
 from engine.errors import Conflict
 from engine.findings.additions import FIELDS
-from engine.findings.answers import Task
+from engine.findings.answers import Answer, Task
 from engine.findings.summary import answer_words
-from engine.services import claims, images, prior_films, review, worklist
+from engine.services import blind_reading, claims, images, prior_films, review, worklist
 from engine.services.child_context import ChildContext, child_context
 from engine.services.claims import Claim
 from engine.services.review import Decision, ImageView, StudyView
@@ -43,6 +43,7 @@ KEYS = [
     ("C", "correct: into the first field"),
     ("X", "reject, then the number of the reason"),
     ("U", "undo the last decision"),
+    ("T", "take the read, where it was shown after your answer"),
     ("J", "next case"),
     ("K", "previous case"),
     ("L", "worklist"),
@@ -214,6 +215,9 @@ def decide(study: StudyView, image: ImageView, context: ChildContext, held: Clai
 
     Buttons that decide carry the image in their key: a click that arrives after the case has changed meets none."""
     sitting = state.sitting(image.image_id, image.seen_review_id)
+    if image.withheld:
+        page_parts.notice(f"{words.sentence(image.withheld)}.")
+        return
     if held is not None and not held.is_mine:
         sitting.fields = None  # they are drawn anew when the case is this reader's again
         case_claim.another_has_it(held, image, lambda: go_to(take_next(study.study_id)))
@@ -232,7 +236,7 @@ def decide(study: StudyView, image: ImageView, context: ChildContext, held: Clai
 
 def answer_form(study: StudyView, image: ImageView, context: ChildContext, sitting: Sitting) -> None:
     hotkeys.bind(
-        press={"Enter": "confirm_*", "X": "reject", "U": "undo"} | STEPS,
+        press={"Enter": "confirm_*", "X": "reject", "U": "undo", "T": "take_read"} | STEPS,
         focus={"C": "answer"},
         doors={"correct": "answer"},
         submit_from="decision_fields",
@@ -253,7 +257,10 @@ def answer_form(study: StudyView, image: ImageView, context: ChildContext, sitti
             width="stretch",
             disabled=blocked,
         )
-    if decided:
+    if decided and primary.is_blind:
+        with errors.shown():
+            commit_blind(image, sitting, entered.answer)
+    elif decided:
         if primary.verdict is None:
             go_on(study, image)
         decision = Decision(
@@ -265,6 +272,14 @@ def answer_form(study: StudyView, image: ImageView, context: ChildContext, sitti
         )
         with errors.shown():  # and the page goes on, with what was typed and the keys
             record(study, image, sitting, decision)
+    if may_take_read(image, entered):
+        st.button(
+            f"Take the read, {answer_words(image.read.answer)} `T`",
+            key="take_read",
+            width="stretch",
+            on_click=finding_form.fill,
+            args=(image.image_id, image.read.answer),
+        )
     with st.container(horizontal=True, gap="xsmall", wrap=False, key="other_decisions"):
         st.button("Correct `C`", key="correct", width="stretch", disabled=study.task is None)
         st.button("Reject `X`", key="reject", width="stretch", on_click=sitting.reject)
@@ -274,10 +289,12 @@ def answer_form(study: StudyView, image: ImageView, context: ChildContext, sitti
 
 @dataclass(frozen=True)
 class Primary:
-    """The primary button: its words, and the verdict it records; None when what is decided already stands."""
+    """The primary button: its words, and the verdict it records; None when what is decided already stands. `is_blind`:
+    it keeps the answer and shows the read."""
 
     label: str
     verdict: Verdict | None
+    is_blind: bool = False
 
 
 def what_enter_does(image: ImageView, entered: Entered, comment: str | None, details: dict) -> Primary:
@@ -288,6 +305,8 @@ def what_enter_does(image: ImageView, entered: Entered, comment: str | None, det
     if answer is None:
         missing = " and ".join(entered.missing)
         return Primary(f"Still to say: {missing}" if entered.missing else "Give an answer", None)
+    if image.read_hidden:
+        return Primary(f"Answer {answer_words(answer)} and see the read", None, is_blind=True)
     verdict = Verdict.CONFIRMED if answer == read_answer else Verdict.CORRECTED
     if decision is not None and decision.answer == answer:
         before = {name: value for name, value in decision.details.items() if name in FORM}
@@ -298,6 +317,20 @@ def what_enter_does(image: ImageView, entered: Entered, comment: str | None, det
         return Primary("Confirm and next", verdict)
     verb = "Save" if read_answer is None else "Correct to"
     return Primary(f"{verb} {answer_words(answer)} and next", verdict)
+
+
+def may_take_read(image: ImageView, entered: Entered) -> bool:
+    """The reader answered blind, and the read says otherwise."""
+    read_answer = image.read.answer if image.read else None
+    return image.blind_answer is not None and read_answer is not None and read_answer != entered.answer
+
+
+def commit_blind(image: ImageView, sitting: Sitting, answer: Answer) -> None:
+    """Keep the answer given before the read is shown, and show it."""
+    with database.session() as session:
+        user = state.current_user()
+        blind_reading.give_blind_answer(session, user, image.image_id, answer, sitting.seconds())
+    st.rerun(scope="app")
 
 
 def own_comment(image: ImageView) -> str | None:

@@ -22,7 +22,7 @@ from engine.services.review import Decision
 from engine.services.worklist import Sort, WorklistFilter
 from tests.engine.services.conftest import ADMIN, READER
 
-SECOND = Actor("second", "Second Reader", Role.READER)
+SECOND = Actor("zweitleser", "Zweiter Leser", Role.READER)
 THIRD = Actor("third", "Third Reader", Role.READER)
 ADJUDICATOR = Actor("judge", "Adjudicator", Role.ADJUDICATOR)
 
