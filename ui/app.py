@@ -24,6 +24,7 @@ page = st.navigation(
             st.Page("pages/worklist.py", title="Worklist", url_path="worklist", default=True),
             st.Page("pages/review.py", title="Review", url_path="review"),
             st.Page("pages/growth.py", title="Growth", url_path="growth"),
+            st.Page("pages/adjudication.py", title="Adjudication", url_path="adjudication"),
             st.Page("pages/upload.py", title="Upload", url_path="upload"),
             st.Page("pages/quarantine.py", title="Quarantine", url_path="quarantine"),
             st.Page("pages/export.py", title="Export", url_path="export"),

@@ -297,3 +297,11 @@ def growth_import_summary():
 
 def set_growth_import_summary(summary) -> None:
     st.session_state["growth_import_summary"] = summary
+
+
+# ---------------------------------------------------------------- adjudication
+
+
+def dispute_key() -> str:
+    """The widget that chooses among the disagreements."""
+    return "dispute"
