@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-CASE_KEYS = "Enter C X U J K L E Escape 1 2 3 4 5 6"
+CASE_KEYS = "Enter C X U J K L E 1 2 3 4 5 6"
 
 _queue = st.components.v2.component(
     "key_queue", js=(Path(__file__).parent / "key_queue.js").read_text(encoding="utf-8")

@@ -31,7 +31,7 @@ let hush = 0;
 
 const nameOf = (event) => (event.key.length === 1 ? event.key.toUpperCase() : event.key);
 const inView = () => document.documentElement.dataset.filmReady || document.documentElement.dataset.filmGone || null;
-const isBound = (key) => (document.documentElement.dataset.keysBound || "").split(" ").includes(key);
+const areKeysBound = () => "keysBound" in document.documentElement.dataset; // see hotkeys.js
 
 function isAtWork() {
   if (performance.now() - askedAt < SERVER_SPEAKS_MS) return true;
@@ -68,7 +68,7 @@ function onKey(event) {
       return;
     }
   }
-  const isFree = !waiting.length && !isAtWork() && (isBound(key) || !onReview());
+  const isFree = !waiting.length && !isAtWork() && (areKeysBound() || !onReview());
   if (isFree) {
     askedAt = performance.now();
     setTimeout(() => passed(key, event)); // once everybody has seen it
