@@ -53,7 +53,7 @@ def test_a_worklist_of_20_cases_from_the_keyboard_alone(
         reason = "the image lies outside what the model was trained on" if number == 7 else None
         add_case(tasks[number % 4], reason=reason)
     page.add_init_script(COUNT_MOUSE_EVENTS)
-    page.goto(f"{server}/worklist")
+    page.goto(server)
     expect(page.locator("tr.marked")).to_be_visible()
     press = page.keyboard.press
     press("j")

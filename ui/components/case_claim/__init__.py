@@ -62,7 +62,7 @@ def _renew(study_id: int) -> None:
 
 def another_has_it(held: Claim, image: ImageView, go_on) -> None:
     """In place of the form. `go_on()` opens the next free case."""
-    hotkeys.bind(press={"Enter": "confirm_*", "J": "next", "K": "previous", "L": "to_worklist", "E": "hand_over"})
+    hotkeys.bind(press={"Enter": "next_free_*", "J": "next", "K": "previous", "L": "to_worklist", "E": "hand_over"})
     with database.session() as session:
         fields = drafts.kept(session, state.current_user(), image.image_id)
     since = words.moment(held.taken_at)
@@ -73,8 +73,8 @@ def another_has_it(held: Claim, image: ImageView, go_on) -> None:
     if fields:
         page_parts.notice("What you entered is kept for you and comes back when the case is free again.", "kept")
     with st.container(key="primary"):
-        # the film in the key: it is pressed only once that is in view, as everything that Enter presses
-        key = f"confirm_{image.image_id}"
+        # with the film in its key, it is pressed only once that is in view, as all that Enter presses
+        key = f"next_free_{image.image_id}"
         if st.button("Next free case `Enter`", key=key, type="primary", width="stretch"):
             go_on()
     st.fragment(_look_again, run_every=LOOK_EVERY)(held)

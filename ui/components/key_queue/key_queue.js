@@ -99,7 +99,7 @@ function whyNotDecide(key) {
   if (decidedImage === image && isAtWork()) return ""; // pressed twice
   if (waiting.some((one) => DECIDES.test(one.key))) return "";
   const isRejecting = /[0-9]/.test(key);
-  if (isRejecting || document.querySelector(`.st-key-confirm_${image}`)) return null;
+  if (isRejecting || document.querySelector(`.st-key-confirm_${image}, .st-key-next_free_${image}`)) return null;
   return isAtWork() ? `${key} came before the case was in view. Look at it, then press ${key} again.` : null;
 }
 
