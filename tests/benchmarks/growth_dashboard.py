@@ -1,15 +1,19 @@
 """How long the WHO dashboard takes with the visits of 100,000 children.
 
     python -m tests.benchmarks.growth_dashboard [DATABASE_URL]
+    python -m tests.benchmarks.growth_dashboard --on-screen DATABASE_URL     after the first: in a browser
 
 Children of both sexes from birth to 19 years with one to four visits each, and decided bone-age films for every third.
 Prints one JSON line a question: median and slowest milliseconds of ten, each with a session of its own. Without a URL
-on a fresh SQLite file; a database that is named must be empty or hold an earlier run's children."""
+on a fresh SQLite file; a database that is named must be empty or hold an earlier run's children. On screen: from the
+click on a view to its last chart or table drawn, in Chromium, median and slowest of five."""
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +21,8 @@ from collections.abc import Callable
 from datetime import date, timedelta
 
 import numpy as np
+from playwright.sync_api import Error as PlaywrightError
+from playwright.sync_api import sync_playwright
 from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
@@ -43,9 +49,19 @@ from engine.findings.growth import DAYS_PER_MONTH, Indicator, growth_scores, mea
 from engine.services import growth_population
 from engine.services.accounts import demo_reader
 from engine.services.growth_population import PopulationFilter
+from engine.settings import PROJECT_DIR
+from tests.conftest import CHROMIUM, CHROMIUM_FLAGS
+from tests.pediscreen_up import free_port
 
 CHILDREN, TIMES = 100_000, 10
 READER = demo_reader()
+CLICKS = 5
+# the last thing that each view draws
+DRAWN = {
+    "All children": ".js-plotly-plot .main-svg .barlayer path",
+    "Bone age and height": ".js-plotly-plot .main-svg .scatterlayer path.js-line",
+    "Supplied z-scores": "table.outcomes td",
+}
 GIRLS = PopulationFilter(sex="F", age_months=(60, 120), sites=("A", "B"))
 QUESTIONS: dict[str, Callable[[Session], object]] = {
     "what is here": lambda session: growth_population.what_is_here(session, READER),
@@ -228,10 +244,49 @@ def main(url: str) -> None:
                 start = time.perf_counter()
                 ask(session)
                 milliseconds.append((time.perf_counter() - start) * 1000)
-        figures = {"median_ms": round(statistics.median(milliseconds)), "max_ms": round(max(milliseconds))}
-        print(json.dumps({"question": question, **figures}))
+        _print(question, milliseconds)
+
+
+def on_screen(url: str) -> None:
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    environment = os.environ | {"PEDISCREEN_DATABASE_URL": url, "PEDISCREEN_PORT": str(port)}
+    server = subprocess.Popen([sys.executable, "-m", "ui.serve"], cwd=PROJECT_DIR, env=environment)
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(CHROMIUM_FLAGS))
+            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page.set_default_timeout(30_000)
+            while True:
+                try:
+                    page.goto(f"{address}/growth?view=file")
+                    break
+                except PlaywrightError:  # not started yet
+                    time.sleep(0.2)
+            milliseconds: dict[str, list[float]] = {view: [] for view in DRAWN}
+            for _ in range(CLICKS + 1):
+                for view, drawn in DRAWN.items():
+                    page.get_by_role("radio", name="From a file").click()
+                    page.locator("[data-testid=stFileUploaderDropzone]").wait_for()
+                    start = time.perf_counter()
+                    page.get_by_role("radio", name=view, exact=True).click()
+                    page.locator(drawn).last.wait_for(state="attached")
+                    milliseconds[view].append((time.perf_counter() - start) * 1000)
+            for view, measured in milliseconds.items():
+                _print(f"on screen: {view}", measured[1:])  # the first time the browser loads its code
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait(15)
+
+
+def _print(question: str, milliseconds: list[float]) -> None:
+    figures = {"median_ms": round(statistics.median(milliseconds)), "max_ms": round(max(milliseconds))}
+    print(json.dumps({"question": question, **figures}), flush=True)
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        main(sys.argv[1] if len(sys.argv) > 1 else f"sqlite:///{folder}/growth.sqlite")
+    if sys.argv[1:2] == ["--on-screen"]:
+        on_screen(sys.argv[2])
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            main(sys.argv[1] if len(sys.argv) > 1 else f"sqlite:///{folder}/growth.sqlite")

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.models import AuditEvent, GrowthVisit, Image, Patient, Review, Sex, Study, Verdict
+from db.session import session_scope
 from db.types import utc_now
 from engine.errors import NotAllowed
 from engine.findings.bone_age import BoneAgeSds, SdTable, bone_age_sds
@@ -26,6 +27,7 @@ from engine.services.accounts import demo_reader, service_actor
 from engine.services.growth_population import PopulationFilter
 from engine.settings import PROJECT_DIR
 from tests.benchmarks import growth_dashboard
+from tests.postgresql import private_server
 
 READER = demo_reader()
 WHO = PROJECT_DIR.parent / "shared" / "reference" / "who"
@@ -42,6 +44,10 @@ SOME = {
 
 @pytest.fixture
 def filled(session: Session) -> Session:
+    return fill(session)
+
+
+def fill(session: Session) -> Session:
     growth_dashboard.fill(session, CHILDREN)
     visits = list(session.scalars(select(GrowthVisit).order_by(GrowthVisit.id)))
     for visit in visits[::40]:
@@ -270,6 +276,18 @@ def test_stored_z_are_those_of_the_measurements(filled: Session) -> None:
         growth_scores.keep(child, visit, growth_scores.scored(child, [visit])[0])
         assert visit.weight_for_age_z == (None if before is None else pytest.approx(before))
     filled.rollback()
+
+
+@pytest.mark.slow
+def test_postgresql_gives_the_same_figures() -> None:
+    with private_server() as url, session_scope(url) as session:
+        fill(session)
+        a_second_film(session)
+        for wanted in SOME.values():
+            assert_distributions(session, wanted)
+            assert_agreement(session, wanted)
+        for wanted, table in itertools.product((SOME["everybody"], SOME["girls"]), SdTable):
+            assert_pairs(session, wanted, table)
 
 
 def test_who_may_look(session: Session) -> None:
