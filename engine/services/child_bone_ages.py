@@ -13,7 +13,7 @@ from db.repositories import studies as repository
 from db.repositories.reads import latest_predictions
 from engine.findings.bone_age import BoneAgeSds, SdTable, bone_age_sds
 from engine.findings.reference import Refusal
-from engine.services import blind_reading, case_state
+from engine.services import blind_reading
 from engine.services.accounts import READERS, Actor, require
 from engine.services.child_growth import GrowthVisitView
 from engine.services.growth_population import HEIGHT_WITHIN_MONTHS
@@ -48,14 +48,13 @@ def bone_ages_of(
     image_ids = [image.id for study in studies for image in study.images]
     if not image_ids:
         return []
-    shown = blind_reading.decisions_shown(session, actor, image_ids)
-    hidden = blind_reading.reads_hidden(session, actor, studies, shown)
+    known = blind_reading.known_to(session, actor, studies, latest_only=True)
     reads = latest_predictions(session, image_ids)
     found = []
     for study in studies:
         for image in study.images:
-            decision = case_state.in_force(next(iter(shown.get(image.id, ())), None))
-            read = None if image.id in hidden else reads.get(image.id)
+            decision = known.decision(image.id)
+            read = None if image.id in known.hidden_reads else reads.get(image.id)
             answer = decision.answer if decision else read.answer if read else None
             if answer is None or "bone_age_months" not in answer:
                 continue
