@@ -59,6 +59,7 @@ class ReviewOut(Schema):
     words: str
     reject_reason: RejectReason | None
     comment: str | None
+    details: dict[str, Any] = Field(description="what was added to the answer, marks on the film")
     reader: str
     created_at: datetime
 

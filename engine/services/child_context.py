@@ -32,7 +32,7 @@ from engine.imaging.film import FilmTags
 from engine.services import blind_reading, child_growth, images
 from engine.services.accounts import READERS, Actor, require
 from engine.services.blind_reading import Shown
-from engine.services.child_growth import GrowthVisitView
+from engine.services.child_growth import ChildGrowth, GrowthVisitView
 
 MOST_FILMS = 24  # of a child; older ones are on the worklist
 HEIGHT_AGES_DAYS = 92  # a default of this workstation, unverified: an older height predicts no adult height
@@ -79,6 +79,8 @@ class ChildContext:
     laterality: Literal["L", "R", None]
     films: tuple[OtherFilm, ...]
     undated: int
+    gestational_age_weeks: float | None  # at birth
+    postmenstrual_age_days: int | None  # at the film
     measured: MeasuredNear | None
     visits: tuple[GrowthVisitView, ...]
     contradictions: tuple[Contradiction, ...]
@@ -96,7 +98,7 @@ def child_context(session: Session, actor: Actor, image_id: int) -> ChildContext
     dated = sorted((one for one in others if one.acquired_on), key=lambda one: (one.acquired_on, one.id), reverse=True)
     shown = [(other, film) for other in dated for film in other.images][:MOST_FILMS]
     films = _films(session, actor, shown)
-    visits = child_growth.visits_of(session, actor, study.patient_fk).visits
+    growth = child_growth.visits_of(session, actor, study.patient_fk)
     return ChildContext(
         sex=study.patient.sex.value if study.patient.sex else None,
         age_months=study.age_months,
@@ -105,8 +107,10 @@ def child_context(session: Session, actor: Actor, image_id: int) -> ChildContext
         laterality=image.laterality.value if image.laterality else None,
         films=films,
         undated=sum(len(one.images) for one in others if one.acquired_on is None),
-        measured=_nearest(visits, study.acquired_on),
-        visits=visits,
+        gestational_age_weeks=growth.gestational_age_weeks,
+        postmenstrual_age_days=_postmenstrual_age_days(growth, study.acquired_on),
+        measured=_nearest(growth.visits, study.acquired_on),
+        visits=growth.visits,
         contradictions=(*_other_side(study, image, films), *_other_child(study, image, shown)),
     )
 
@@ -151,6 +155,13 @@ def _nearest(visits: Sequence[GrowthVisitView], on: date | None) -> MeasuredNear
         return MeasuredNear(visits[-1], None)
     nearest = min(visits, key=lambda visit: abs((visit.measured_on - on).days))
     return MeasuredNear(nearest, (nearest.measured_on - on).days)
+
+
+def _postmenstrual_age_days(growth: ChildGrowth, on: date | None) -> int | None:
+    """Gestational age at birth plus age (AAP, Pediatrics 2004;114:1362-4); None where one of them is unknown."""
+    if growth.gestational_age_weeks is None or growth.birth_date is None or on is None or on < growth.birth_date:
+        return None
+    return round(growth.gestational_age_weeks * 7) + (on - growth.birth_date).days
 
 
 # ---------------------------------------------------------------- contradictions that hold whatever the film shows

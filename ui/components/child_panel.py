@@ -53,7 +53,8 @@ def show(context: ChildContext) -> None:
         if not known
     ]
     title = f'<div class="block-title part"><span>Child</span><span>{", ".join(unknown)}</span></div>'
-    facts = f'<dl class="facts">{measured}</dl>' if measured else ""
+    lines = _postmenstrual(context) + measured
+    facts = f'<dl class="facts">{lines}</dl>' if lines else ""
     st.html(title + _alerts(context.contradictions) + facts + _timeline(examinations, context.undated))
 
 
@@ -92,6 +93,21 @@ def _alerts(found: Iterable[Contradiction]) -> str:
 
 
 # ---------------------------------------------------------------- growth and other films
+
+
+def _postmenstrual(context: ChildContext) -> str:
+    """What screening for ROP goes by."""
+    if context.task is not Task.ROP:
+        return ""
+    if context.postmenstrual_age_days is None:
+        missing = "gestational age" if context.gestational_age_weeks is None else "birth or film date"
+        return _fact("PMA", f"not known: no {missing}", "quiet")
+    weeks, days = divmod(context.postmenstrual_age_days, 7)
+    born, born_days = divmod(round(context.gestational_age_weeks * 7), 7)
+    return (
+        f'<dt title="Postmenstrual age">PMA</dt><dd>{weeks} w {days} d '
+        f'<span class="quiet">born at {born} w {born_days} d</span></dd>'
+    )
 
 
 def _growth(near: MeasuredNear) -> str:

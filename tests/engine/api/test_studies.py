@@ -133,6 +133,7 @@ def test_a_review_is_recorded_once_and_conflicts_are_409(client: TestClient, add
         "answer": bone_age_answer(120),
         "prediction_id": image["read"]["prediction_id"],
         "seen_review_id": image["seen_review_id"],
+        "details": {"method": "atlas"},
     }
     assert client.post(url, json=body).status_code == 201
     with TestClient(ActingAs(demo_admin())) as other:
@@ -141,6 +142,7 @@ def test_a_review_is_recorded_once_and_conflicts_are_409(client: TestClient, add
     assert late.json()["error"]["code"] == "conflict"
     [review] = client.get(f"/radiology/studies/{case.study_id}").json()["images"][0]["reviews"]
     assert (review["verdict"], review["answer"]) == ("corrected", bone_age_answer(120))
+    assert review["details"] == {"method": "atlas"}
 
 
 def test_refused_reviews_say_what_was_wrong(client: TestClient, add_case: AddCase) -> None:

@@ -164,6 +164,25 @@ def test_a_fracture_has_its_urgency_and_once_its_class_is_known_its_plan(session
     assert found.urgency.level == "none" and found.act_by is None
 
 
+@pytest.mark.parametrize(
+    ("weeks", "born", "on", "days"),
+    [
+        (28 + 2 / 7, date(2025, 5, 1), date(2025, 7, 10), 28 * 7 + 2 + 70),
+        (None, date(2025, 5, 1), date(2025, 7, 10), None),
+        (28.0, None, date(2025, 7, 10), None),
+        (28.0, date(2025, 5, 1), None, None),
+    ],
+)
+def test_postmenstrual_age_is_that_at_birth_plus_the_age(
+    session: Session, new_case: Callable, weeks: float | None, born: date | None, on: date | None, days: int | None
+) -> None:
+    case = new_case(Task.ROP, patient_birth_date=born, acquired_on=on)
+    review.repository.study_with_images(session, case.study_id).patient.gestational_age_weeks = weeks
+    session.commit()
+    context = child_context(session, READER, case.image_id)
+    assert (context.gestational_age_weeks, context.postmenstrual_age_days) == (weeks, days)
+
+
 def test_what_contradicts_the_childs_other_films(session: Session, new_case: Callable) -> None:
     before = {**CHILD, "acquired_on": date(2024, 7, 10), "patient_name": "Roe^Jane", "laterality": "R"}
     new_case(answer=bone_age_answer(120), **before)

@@ -1,0 +1,87 @@
+"""The review form in a browser: from the keyboard, and all of it on one screen."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+from sqlalchemy.orm import Session
+
+from db.models import GrowthVisit, VisitSource
+from db.repositories.studies import study_with_images
+from engine.findings.answers import Task, bone_age_answer, fracture_answer, rop_answer
+from engine.services import growth_scores, review
+from engine.services.accounts import demo_reader
+from engine.services.ingest import IngestResult
+from tests.ui.keys import keys_are_bound
+from tests.workstation import AddCase
+
+SCREENS = ((1440, 900), (1920, 1080))
+OVERFLOWING = """() => [...document.querySelectorAll('.st-key-panel *')].filter(e => e.scrollWidth > e.clientWidth + 1
+    && getComputedStyle(e).overflowX === 'visible' && e.clientWidth).map(e => e.className)"""
+
+
+def case_with_a_history(session: Session, add_case: AddCase, task: Task, answer: dict) -> IngestResult:
+    """Two earlier examinations and a measured height."""
+    same = {"PatientID": f"CHILD-{task}", "PatientBirthDate": "20160310"}
+    for day in ("20230710", "20240710"):
+        add_case(task, StudyDate=day, AcquisitionDate=day, **same)
+    case = add_case(task, answer, **same)
+    patient = study_with_images(session, case.study_id).patient
+    on = study_with_images(session, case.study_id).acquired_on
+    measured = {"length_height_cm": 133.0, "weight_kg": 29.0, "source": VisitSource.FORM, "entered_by": "a"}
+    session.add(GrowthVisit(patient_fk=patient.id, measured_on=on, **measured))
+    session.flush()
+    growth_scores.refresh(session, patient)
+    session.commit()
+    return case
+
+
+def open_case(page: Page, server: str, case: IngestResult) -> None:
+    page.goto(f"{server}/review?study={case.study_id}")
+    expect(page.locator("section.viewer")).to_have_attribute("data-state", "ready")
+    expect(page.locator(f".st-key-confirm_{case.image_id} button")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_everything_for_a_decision_is_on_one_screen(
+    server: str, page: Page, add_case: AddCase, session: Session
+) -> None:
+    for task, answer, says in (
+        (Task.BONE_AGE, bone_age_answer(118), "Adult height"),
+        (Task.ROP, rop_answer("I", "3", "plus"), "ETROP type 1"),
+        (Task.FRACTURE, fracture_answer("distal_radius"), "see within 7 days"),
+    ):
+        case = case_with_a_history(session, add_case, task, answer)
+        for width, height in SCREENS:
+            page.set_viewport_size({"width": width, "height": height})
+            open_case(page, server, case)
+            expect(page.locator(".st-key-panel")).to_contain_text("10 Jul 2024")
+            expect(page.locator(".st-key-panel")).to_contain_text(says)
+            expect(page.locator(".st-key-read_chart svg").first).to_be_visible()
+            bottom = page.locator(".st-key-undo").evaluate("element => element.getBoundingClientRect().bottom")
+            assert bottom <= height, (task, width, bottom)
+            assert page.evaluate(OVERFLOWING) == [], (task, width)
+
+
+@pytest.mark.slow
+def test_an_eye_is_graded_from_the_keyboard(server: str, page: Page, add_case: AddCase, session: Session) -> None:
+    eye, _ = add_case(Task.ROP, rop_answer("III", "1", "none")), add_case(Task.ROP)
+    open_case(page, server, eye)
+    keys_are_bound(page, "C")
+    for key in ("c", "Space", "Tab"):  # zone I
+        page.keyboard.press(key)
+    expect(page.locator(".st-key-panel")).to_contain_text("ETROP type 2")
+    for key in ("Space", "Tab", "ArrowRight", "ArrowRight", "Space", "Tab", "Space"):  # stage 0, plus, A-ROP
+        page.keyboard.press(key)
+    expect(page.locator(".st-key-panel")).to_contain_text("Aggressive ROP contradicts stage 0, no ROP: say which.")
+    expect(page.locator(f".st-key-confirm_{eye.image_id} button")).to_be_disabled()
+    page.keyboard.press("c")
+    for key in ("Tab", "ArrowRight", "ArrowRight", "ArrowRight", "Space"):  # stage 3
+        page.keyboard.press(key)
+    expect(page.locator(".st-key-panel")).to_contain_text("Specialist, treatment by 12 Jul 2025")
+    expect(page.locator(f".st-key-confirm_{eye.image_id} button")).to_be_enabled()
+    page.keyboard.press("Enter")
+    expect(page.locator("section.viewer")).not_to_have_attribute("data-image", str(eye.image_id))
+    session.rollback()
+    [image] = review.load_study(session, demo_reader(), eye.study_id).images
+    assert (image.decision.answer, image.decision.details) == (rop_answer("I", "3", "plus"), {"aggressive": True})
