@@ -16,7 +16,7 @@ from tests.ui.keys import keys_are_bound
 from tests.workstation import AddCase
 
 SCREENS = ((1440, 900), (1920, 1080))
-OVERFLOWING = """() => [...document.querySelectorAll('.st-key-panel *')].filter(e => e.scrollWidth > e.clientWidth + 1
+OVERFLOWING = """() => [...document.querySelectorAll('.st-key-panel *')].filter(e => e instanceof HTMLElement && e.scrollWidth > e.clientWidth + 1
     && getComputedStyle(e).overflowX === 'visible' && e.clientWidth).map(e => e.className)"""
 
 
