@@ -23,7 +23,7 @@ from engine.findings.age import age_months_at
 from engine.findings.answers import Answer, Task
 from engine.findings.bone_age import BoneAgeSds, NearestPlates
 from engine.findings.contradictions import Contradiction, Seen
-from engine.findings.growth import Indicator
+from engine.findings.growth import DAYS_PER_MONTH, Indicator
 from engine.findings.growth_visits import GrowthZ
 from engine.findings.reference import Refusal
 from engine.findings.summary import answer_words
@@ -33,9 +33,9 @@ from engine.services import blind_reading, child_growth, images
 from engine.services.accounts import READERS, Actor, require
 from engine.services.blind_reading import Shown
 from engine.services.child_growth import ChildGrowth, GrowthVisitView
+from engine.services.growth_population import HEIGHT_WITHIN_MONTHS
 
 MOST_FILMS = 24  # of a child; older ones are on the worklist
-HEIGHT_AGES_DAYS = 92  # a default of this workstation, unverified: an older height predicts no adult height
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,10 @@ class MeasuredNear:
 
 @dataclass(frozen=True)
 class ChildContext:
-    """`films` of other examinations, the latest first; `undated` more have no date. `contradictions` are those that
+    """`patient_id` as in child_growth. `films` of other examinations, the latest first; `undated` more have no date. `contradictions` are those that
     hold whatever this film shows."""
 
+    patient_id: int
     sex: Literal["M", "F", None]
     age_months: float | None
     acquired_on: date | None
@@ -100,6 +101,7 @@ def child_context(session: Session, actor: Actor, image_id: int) -> ChildContext
     films = _films(session, actor, shown)
     growth = child_growth.visits_of(session, actor, study.patient_fk)
     return ChildContext(
+        patient_id=study.patient_fk,
         sex=study.patient.sex.value if study.patient.sex else None,
         age_months=study.age_months,
         acquired_on=study.acquired_on,
@@ -308,8 +310,8 @@ def _adult_height(context: ChildContext, bone_age_months: int) -> AdultHeight | 
     near = _nearest([visit for visit in context.visits if visit.length_height_cm is not None], context.acquired_on)
     if near is None:
         return adult_height.adult_height(None, bone_age_months, context.age_months, context.sex)
-    if near.days is None or abs(near.days) > HEIGHT_AGES_DAYS:
-        return Refusal("height_too_old", f"no height within {HEIGHT_AGES_DAYS} days of the film")
+    if near.days is None or abs(near.days) > HEIGHT_WITHIN_MONTHS * DAYS_PER_MONTH:
+        return Refusal("height_too_old", f"no height within {HEIGHT_WITHIN_MONTHS:g} months of the film")
     height = near.visit.scored.values[Indicator.HEIGHT]
     if not isinstance(height, GrowthZ):
         return height

@@ -52,7 +52,9 @@ def show(context: ChildContext) -> None:
         for text, known in (("nothing measured", measured), ("no other film", examinations or context.undated))
         if not known
     ]
-    title = f'<div class="block-title part"><span>Child</span><span>{", ".join(unknown)}</span></div>'
+    chart = f'<a href="/growth?child={context.patient_id}" target="_blank">Growth chart</a>'
+    beside = " · ".join([*unknown, chart])
+    title = f'<div class="block-title part"><span>Child</span><span>{beside}</span></div>'
     lines = _postmenstrual(context) + measured
     facts = f'<dl class="facts">{lines}</dl>' if lines else ""
     st.html(title + _alerts(context.contradictions) + facts + _timeline(examinations, context.undated))

@@ -364,7 +364,7 @@ def test_the_child_stands_beside_the_read(open_page: OpenPage, add_case: AddCase
 
 
 def test_without_other_films_or_measurements_that_is_said(open_page: OpenPage, add_case: AddCase) -> None:
-    assert "Child nothing measured, no other film" in everything_said(open_page("review", study=add_case().study_id))
+    assert "Child nothing measured · no other film" in everything_said(open_page("review", study=add_case().study_id))
 
 
 def test_every_decision_about_a_film_can_be_seen(open_page: OpenPage, add_case: AddCase, session: Session) -> None:

@@ -16,8 +16,9 @@ from tests.ui.keys import keys_are_bound
 from tests.workstation import AddCase
 
 SCREENS = ((1440, 900), (1920, 1080))
-OVERFLOWING = """() => [...document.querySelectorAll('.st-key-panel *')].filter(e => e instanceof HTMLElement && e.scrollWidth > e.clientWidth + 1
-    && getComputedStyle(e).overflowX === 'visible' && e.clientWidth).map(e => e.className)"""
+OVERFLOWING = """() => [...document.querySelectorAll('.st-key-panel *')].filter(element =>
+    element instanceof HTMLElement && element.clientWidth && element.scrollWidth > element.clientWidth + 1
+    && getComputedStyle(element).overflowX === 'visible').map(element => element.className)"""
 
 
 def case_with_a_history(session: Session, add_case: AddCase, task: Task, answer: dict) -> IngestResult:
