@@ -37,7 +37,7 @@ def open_page(database_url: str) -> OpenPage:
     """`open_page("review", study=3)`: the app at that page, on this test's database."""
 
     def open_at(name: str, **query: object) -> AppTest:
-        at = AppTest.from_file(str(APP), default_timeout=30).run()
+        at = AppTest.from_file(str(APP), default_timeout=PATIENCE_MS / 250).run()
         for key, value in query.items():
             at.query_params[key] = str(value)
         return at.switch_page(f"pages/{name}.py").run()
