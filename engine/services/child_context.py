@@ -69,8 +69,8 @@ class MeasuredNear:
 
 @dataclass(frozen=True)
 class ChildContext:
-    """`patient_id` as in child_growth. `films` of other examinations, the latest first; `undated` more have no date. `contradictions` are those that
-    hold whatever this film shows."""
+    """`patient_id` as in child_growth. `films` of other examinations, the latest first; `undated` more have no date.
+    `contradictions` are those that hold whatever this film shows."""
 
     patient_id: int
     sex: Literal["M", "F", None]
