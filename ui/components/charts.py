@@ -10,7 +10,7 @@ from engine.findings.answers import Fracture, Plus, Stage, Task, Zone
 from engine.services.review import ReadView
 from ui import words
 
-HEIGHT_PX = 112
+HEIGHT_PX = 100
 DIM, BRIGHT = 0.33, 1.0
 CONFIG = {"displayModeBar": False, "responsive": True}
 GREY = "#8b96a5"

@@ -41,6 +41,7 @@ def open_case(page: Page, server: str, case: IngestResult) -> None:
     page.goto(f"{server}/review?study={case.study_id}")
     expect(page.locator("section.viewer")).to_have_attribute("data-state", "ready")
     expect(page.locator(f".st-key-confirm_{case.image_id} button")).to_be_visible()
+    expect(page.locator(".st-key-read_chart svg").first).to_be_visible()
 
 
 @pytest.mark.slow
@@ -49,7 +50,7 @@ def test_everything_for_a_decision_is_on_one_screen(
 ) -> None:
     for task, answer, says in (
         (Task.BONE_AGE, bone_age_answer(118), "Adult height"),
-        (Task.ROP, rop_answer("I", "3", "plus"), "ETROP type 1"),
+        (Task.ROP, rop_answer("II", "3", "plus"), "ETROP type 1"),
         (Task.FRACTURE, fracture_answer("distal_radius"), "see within 7 days"),
     ):
         case = case_with_a_history(session, add_case, task, answer)
@@ -58,7 +59,6 @@ def test_everything_for_a_decision_is_on_one_screen(
             open_case(page, server, case)
             expect(page.locator(".st-key-panel")).to_contain_text("10 Jul 2024")
             expect(page.locator(".st-key-panel")).to_contain_text(says)
-            expect(page.locator(".st-key-read_chart svg").first).to_be_visible()
             bottom = page.locator(".st-key-undo").evaluate("element => element.getBoundingClientRect().bottom")
             assert bottom <= height, (task, width, bottom)
             assert page.evaluate(OVERFLOWING) == [], (task, width)
@@ -69,16 +69,25 @@ def test_an_eye_is_graded_from_the_keyboard(server: str, page: Page, add_case: A
     eye, _ = add_case(Task.ROP, rop_answer("III", "1", "none")), add_case(Task.ROP)
     open_case(page, server, eye)
     keys_are_bound(page, "C")
-    for key in ("c", "Space", "Tab"):  # zone I
-        page.keyboard.press(key)
+
+    def choose(field: str, said: str, *keys: str) -> None:
+        place = page.locator(f".st-key-finding_{field}_{eye.image_id}")
+        for key in keys:
+            page.keyboard.press(key)
+        expect(place.locator("button:focus")).to_have_text(said)
+        page.keyboard.press("Space")
+        expect(place.locator("button[data-selected=true]")).to_have_text(said)
+
+    choose("zone", "I", "c")
     expect(page.locator(".st-key-panel")).to_contain_text("ETROP type 2")
-    for key in ("Space", "Tab", "ArrowRight", "ArrowRight", "Space", "Tab", "Space"):  # stage 0, plus, A-ROP
-        page.keyboard.press(key)
+    choose("stage", "0", "Tab")
+    choose("plus", "plus", "Tab", "ArrowRight", "ArrowRight")
+    choose("flags", "A-ROP", "Tab")
     expect(page.locator(".st-key-panel")).to_contain_text("Aggressive ROP contradicts stage 0, no ROP: say which.")
     expect(page.locator(f".st-key-confirm_{eye.image_id} button")).to_be_disabled()
     page.keyboard.press("c")
-    for key in ("Tab", "ArrowRight", "ArrowRight", "ArrowRight", "Space"):  # stage 3
-        page.keyboard.press(key)
+    expect(page.locator(f".st-key-finding_zone_{eye.image_id} button").first).to_be_focused()
+    choose("stage", "3", "Tab", "ArrowRight", "ArrowRight", "ArrowRight")
     expect(page.locator(".st-key-panel")).to_contain_text("Specialist, treatment by 12 Jul 2025")
     expect(page.locator(f".st-key-confirm_{eye.image_id} button")).to_be_enabled()
     page.keyboard.press("Enter")
