@@ -15,8 +15,7 @@ from engine.findings.bone_age import BoneAgeSds, SdTable, bone_age_sds
 from engine.findings.reference import Refusal
 from engine.services import blind_reading
 from engine.services.accounts import READERS, Actor, require
-from engine.services.child_growth import GrowthVisitView
-from engine.services.growth_population import HEIGHT_WITHIN_MONTHS
+from engine.services.child_growth import HEIGHT_WITHIN_MONTHS, GrowthVisitView
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,7 @@ from engine.imaging.film import FilmTags
 from engine.services import blind_reading, child_growth, images
 from engine.services.accounts import READERS, Actor, require
 from engine.services.blind_reading import Shown
-from engine.services.child_growth import ChildGrowth, GrowthVisitView
-from engine.services.growth_population import HEIGHT_WITHIN_MONTHS
+from engine.services.child_growth import HEIGHT_WITHIN_MONTHS, ChildGrowth, GrowthVisitView
 
 MOST_FILMS = 24  # of a child; older ones are on the worklist
 

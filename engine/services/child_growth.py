@@ -22,6 +22,8 @@ from engine.services.visit_checks import CheckedVisit, EnteredVisit, State
 
 CHANGED_MEANWHILE = "a visit of this day was stored in the meantime: look again"
 
+HEIGHT_WITHIN_MONTHS = 3.0  # of the film; a default of this workstation, unverified
+
 
 @dataclass(frozen=True)
 class GrowthVisitView:

@@ -22,9 +22,9 @@ from engine.findings.growth import PLAUSIBLE_Z, Indicator
 from engine.growth_figures import ROUNDING, Agreement, Distribution, Sums
 from engine.radiology_metrics import Interval
 from engine.services.accounts import READERS, Actor, require
+from engine.services.child_growth import HEIGHT_WITHIN_MONTHS
 from engine.services.growth_scores import STORED
 
-HEIGHT_WITHIN_MONTHS = 3.0  # of the film; a default of this workstation, unverified
 WORST = 20
 
 

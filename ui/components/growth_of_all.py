@@ -12,7 +12,8 @@ from engine.findings.growth import Indicator
 from engine.growth_figures import ROUNDING, Agreement, Distribution
 from engine.radiology_metrics import Interval
 from engine.services import growth_population
-from engine.services.growth_population import HEIGHT_WITHIN_MONTHS, PopulationFilter
+from engine.services.child_growth import HEIGHT_WITHIN_MONTHS
+from engine.services.growth_population import PopulationFilter
 from engine.subgroups import AGE_BANDS
 from ui import database, state, words
 from ui.components import growth_charts, page_parts
