@@ -166,5 +166,6 @@ def reason(read: Sequence[Prediction], value: LearnValue, group: str | None, cou
         said.append("answers differ")
     decided = counts.get(group or "", 0)
     if group is not None and decided < RARE_UP_TO:
-        said.append(f"{'none' if not decided else f'only {decided}'} decided of {group}")
+        child = group.split(", ", 1)[1]  # what is examined stands beside it
+        said.append(f"rare: {child} ({decided} decided)")
     return "; ".join(said)

@@ -15,14 +15,15 @@ NOBODY, NOBODY_WORDS = "", "Nobody in particular"
 
 @st.fragment
 @errors.shown()
-def notes(study_id: int | None) -> None:
-    """The notes that nobody has settled; nothing where there is none."""
+def notes(study_id: int | None) -> int:
+    """The notes that nobody has settled, and how many there are; nothing is drawn where there is none."""
     with database.session() as session:
         found = handover.notes(session, state.current_user(), study_id)
     for note in found:
         with st.container(horizontal=True, vertical_alignment="center", wrap=False, key=f"note_{note.note_id}"):
             st.html(_note(note))
             st.button("Settled", key=f"settle_{note.note_id}", type="tertiary", on_click=_settle, args=(note.note_id,))
+    return len(found)
 
 
 def _note(note: Note) -> str:

@@ -19,9 +19,8 @@ PAGE_SIZE = 18  # fill a 900-pixel screen
 ALL = "all"
 OLDEST_YEARS = 19
 
-URGENCY_WIDTH, WHY_WIDTH = "29%", "15%"
 COLUMNS = [
-    Column("urgency", "Urgency", URGENCY_WIDTH, sort="urgency"),
+    Column("urgency", "Urgency", "26.5%", sort="urgency"),
     Column("exam", "Examination", "9%"),
     Column("patient", "Patient", "10.5%", sort="patient"),
     Column("age", "Age", "5.5%", sort="age", align="right"),
@@ -29,7 +28,7 @@ COLUMNS = [
     Column("site", "Site", "6%", sort="site"),
     Column("read", "Read", "13%"),
     Column("reader", "Reader", "9%"),
-    Column("status", "Status", "10%", sort="status"),
+    Column("status", "Status", "12.5%", sort="status"),
 ]
 LOOK_EVERY = {True: "3s", False: "10s"}  # with reads pending; for what other readers do
 
@@ -50,8 +49,8 @@ def show() -> None:
         sites = worklist.sites(session, user)
     hotkeys.bind(press={"E": "hand_over"}, focus={"/": "search"})
     state.set_worklist_filter(filters(overview, sites))
-    hand_over.notes(None)
-    table(overview)
+    notes = hand_over.notes(None)
+    table(overview, notes)
 
 
 def filters(overview: Overview, sites: list[str]) -> WorklistFilter:
@@ -151,14 +150,14 @@ def _more_label(current: WorklistFilter) -> str:
     return f"Filters ({active})" if active else "Filters"
 
 
-def table(shown: Overview) -> None:
+def table(shown: Overview, notes: int) -> None:
     """The lines of one page. It looks again every few seconds: reads come, and others take cases."""
-    st.fragment(_table, run_every=LOOK_EVERY[bool(shown.by_status.get(StudyStatus.AWAITING_READ, 0))])(shown)
+    st.fragment(_table, run_every=LOOK_EVERY[bool(shown.by_status.get(StudyStatus.AWAITING_READ, 0))])(shown, notes)
 
 
 @errors.shown()
-def _table(shown: Overview) -> None:
-    """`shown`: the counts above, which only a run of the whole page can renew."""
+def _table(shown: Overview, notes: int) -> None:
+    """`shown`: the counts above, which only a run of the whole page can renew; `notes`: how many stand there too."""
     user, filter = state.current_user(), state.worklist_filter()
     with database.session() as session:
         chosen = st.session_state.get(state.worklist_page_key(), 1)
@@ -174,6 +173,7 @@ def _table(shown: Overview) -> None:
         columns(filter),
         [line(row) for row in page.rows],
         label="Worklist",
+        height=f"calc(100dvh - {15.8 + 4 * min(notes, 3)}rem)",
         sort=filter.sort,
         descending=filter.descending,
         marked=state.last_opened(),
@@ -187,11 +187,11 @@ def _table(shown: Overview) -> None:
 
 
 def columns(filter: WorklistFilter) -> list[Column]:
-    """In the order of what teaches most, the reason stands beside the urgency."""
+    """In the order of what teaches most, the reason stands beside the urgency, in place of the date."""
     if filter.sort is not Sort.LEARNING:
         return COLUMNS
-    urgency, *others = COLUMNS
-    return [replace(urgency, width="14%"), Column("why", "To learn from", WHY_WIDTH), *others]
+    urgency, *others = (column for column in COLUMNS if column.name != "acquired")
+    return [replace(urgency, width="14.5%"), Column("why", "To learn from", "20%"), *others]
 
 
 def footer(total: int, chosen: int) -> None:
@@ -217,7 +217,7 @@ def line(row: WorklistRow) -> Line:
         done=done,
         cells={
             "urgency": urgency_cell(row),
-            "why": {"text": row.learn_reason, "tone": "quiet"} if row.learn_reason else None,
+            "why": {"text": "", "note": row.learn_reason} if row.learn_reason else None,
             "exam": {"text": exam, "note": sides} if sides else exam,
             "patient": {"text": row.pseudonym, "note": child} if child else {"text": row.pseudonym},
             "age": row.age_words or words.age(row.age_months) if row.age_months is not None else None,

@@ -89,7 +89,7 @@ def test_the_unsure_the_contradicted_and_the_rare_come_first(session: Session, n
     reasons = [row.learn_reason for row in page.rows]
     assert reasons[0] == "the model gave no answer"
     assert reasons[1] == "answers differ"
-    assert reasons[2] == "none decided of bone age, girls, 5-9 y, Site B"
+    assert reasons[2] == "rare: girls, 5-9 y, Site B (0 decided)"
     assert reasons[3] == ""
 
 

@@ -87,4 +87,4 @@ def _look_again(held: Claim) -> None:
         now = claims.current(session, state.current_user(), held.study_id)
     if now is None or now.is_mine:
         st.rerun(scope="app")
-    page_parts.caption(f"If they do nothing more, it is free at {words.moment(now.ends_at)}. This page looks again.")
+    st.caption(f"If they do nothing more, it is free at {words.moment(now.ends_at)}. This page looks again.")
