@@ -246,7 +246,7 @@ def detail(visit: GrowthVisitView) -> None:
         for indicator in INDICATORS:
             score = visit.scored.values[indicator]
             facts[growth_charts.NAMES[indicator]] = (
-                score.reason
+                words.sentence(words.growth_remark(score.reason))
                 if isinstance(score, Refusal)
                 else f"{score.measurement:.1f} {score.unit}, z {score.z:+.2f}, centile {score.centile_percent:.1f} "
                 f"({score.standard}, {score.age_basis})"

@@ -20,8 +20,9 @@ from engine.errors import NotAllowed
 from engine.findings.bone_age import BoneAgeSds, SdTable, bone_age_sds
 from engine.findings.growth import Indicator
 from engine.findings.growth_mapping import Mapping
-from engine.findings.growth_table import read_cells
-from engine.growth_figures import MIN_CASES
+from engine.findings.growth_table import read_cells, score_rows
+from engine.findings.growth_visits import GrowthZ
+from engine.growth_figures import MIN_CASES, agreement_of
 from engine.services import growth_import, growth_population, growth_scores
 from engine.services.accounts import demo_reader, service_actor
 from engine.services.growth_population import PopulationFilter
@@ -241,6 +242,40 @@ def test_z_scores_that_whos_own_software_supplies_agree_with_ours(session: Sessi
     for indicator, agreement in found.items():
         assert f"{agreement.r.value:.2f}" == "1.00" and agreement.r.low > 0.9999, indicator
         assert agreement.beyond_rounding == 0 and agreement.largest_difference <= 0.0051
+
+
+@pytest.mark.skipif(not WHO.exists(), reason="WHO's computed cases are not beside this checkout")
+def test_the_agreement_with_all_1140_cases_is_one() -> None:
+    position = {"l": "lying", "h": "standing", "": ""}
+    cases = [*_cases("oracle_who2006_0_60m_generated.csv"), *_cases("oracle_who2007_60_228m_generated.csv")]
+    rows = [
+        {
+            "sex": case["sex"],
+            "age_days": case.get("age_days", ""),
+            "age_months": case.get("age_months", ""),
+            "weight_kg": case["weight_kg"],
+            "length_height_cm": case.get("lenhei_cm") or case.get("height_cm", ""),
+            "measured": position[case.get("measure", "")],
+            "head_circumference_cm": case.get("headc_cm", ""),
+        }
+        for case in cases
+    ]
+    scored = score_rows(rows, today=date(2026, 11, 24))
+    for indicator, names in (
+        (Indicator.HEIGHT, ("z_length_height", "z_height")),
+        (Indicator.WEIGHT, ("z_weight",)),
+        (Indicator.BMI, ("z_bmi",)),
+        (Indicator.HEAD, ("z_headc",)),
+    ):
+        supplied = [next((case[name] for name in names if case.get(name)), "") for case in cases]
+        pairs = [
+            (float(theirs), one.values[indicator].z)
+            for theirs, one in zip(supplied, scored, strict=True)
+            if theirs and isinstance(one.values[indicator], GrowthZ)
+        ]
+        assert len(pairs) == sum(bool(theirs) for theirs in supplied), indicator
+        found = agreement_of(*zip(*pairs, strict=True))
+        assert f"{found.r.value:.2f}" == "1.00" and found.beyond_rounding == 0, indicator
 
 
 def _cases(name: str) -> list[dict[str, str]]:
