@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.orm import Session, aliased
@@ -116,23 +116,20 @@ def one_if(condition: ColumnElement[bool]) -> ColumnElement[int]:
 # ---------------------------------------------------------------- operations
 
 
-def waiting(session: Session, where: Where, bounds: Sequence[tuple[str, Any]]) -> dict[tuple[str, StudyStatus], int]:
-    """Open studies by how long they have waited: `bounds` are (name, received before), the oldest first."""
+def waiting(
+    session: Session, where: Where, bounds: Sequence[tuple[str, datetime]]
+) -> tuple[dict[tuple[str, StudyStatus], int], datetime | None]:
+    """Open studies by how long they have waited: `bounds` are (name, received before), the oldest first. And when the
+    oldest was received."""
     age = case(*((Study.received_at < before, name) for name, before in bounds), else_="")
     query = (
-        select(age, Study.status, func.count())
+        select(age, Study.status, func.count(), func.min(Study.received_at))
         .where(Study.status.in_([StudyStatus.AWAITING_READ, StudyStatus.AWAITING_REVIEW]), *where)
         .group_by(age, Study.status)
     )
-    return {(name, StudyStatus(status)): int(count) for name, status, count in session.execute(query)}
-
-
-def oldest_waiting(session: Session, where: Where) -> Any:
-    return session.scalar(
-        select(func.min(Study.received_at)).where(
-            Study.status.in_([StudyStatus.AWAITING_READ, StudyStatus.AWAITING_REVIEW]), *where
-        )
-    )
+    rows = session.execute(query).all()
+    counts = {(name, StudyStatus(status)): int(count) for name, status, count, _ in rows}
+    return counts, min((oldest for *_, oldest in rows), default=None)
 
 
 def quarantine_codes(session: Session) -> dict[str, int]:

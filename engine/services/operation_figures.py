@@ -54,10 +54,9 @@ def _queue(sheet: SheetBuilder, session: Session, filter: FigureFilter, now: dat
     if filter.sites:
         where.append(Study.site.in_(filter.sites))
     bounds = [(name, now - timedelta(hours=hours)) for name, hours in WAITS]
-    counts = repository.waiting(session, where, bounds)
+    counts, oldest = repository.waiting(session, where, bounds)
     n = sum(counts.values())
     sheet.tile("open_studies", "Studies open", Interval(float(n), None, None), n, unit="count", census=True)
-    oldest = repository.oldest_waiting(session, where)
     hours = NOTHING if oldest is None else Interval((now - oldest).total_seconds() / 3600, None, None)
     sheet.tile("oldest_hours", "The oldest waits", hours, n, unit="hours", census=True)
     names = [LEAST_WAIT, *(name for name, _ in reversed(WAITS))]
