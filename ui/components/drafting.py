@@ -18,8 +18,9 @@ def put_back(image: ImageView, sitting: Sitting) -> None:
         with database.session() as session:
             kept = drafts.kept(session, state.current_user(), image.image_id)
         sitting.has_draft = state.fill_fields(image.image_id, kept)
+    place = st.container()  # always there: a field that moves on the page loses the word that is half typed in it
     if sitting.has_draft:
-        with st.container(horizontal=True, vertical_alignment="center", wrap=False, key="draft"):
+        with place, st.container(horizontal=True, vertical_alignment="center", wrap=False, key="draft"):
             page_parts.notice("What you had entered before is back.", "kept")
             st.button("Discard", key="discard_draft", type="tertiary", on_click=_discard, args=(image, sitting))
 
