@@ -57,8 +57,8 @@ READERS = (Role.READER, Role.ADJUDICATOR)
 def require(actor: Actor, *roles: Role) -> None:
     """Raise NotAllowed unless the actor has one of `roles`. An admin may do everything."""
     if actor.role is not Role.ADMIN and actor.role not in roles:
-        allowed = ", ".join([*roles, Role.ADMIN])
-        raise NotAllowed(f"{actor.username} is {actor.role}; this needs one of: {allowed}")
+        allowed = " or ".join(dict.fromkeys([*roles, Role.ADMIN]))
+        raise NotAllowed(f"{actor.display_name} works here as {actor.role}; this needs the role {allowed}.")
 
 
 def account_of(session: Session, actor: Actor) -> UserAccount:

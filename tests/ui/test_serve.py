@@ -41,6 +41,11 @@ def test_pages_and_api_carry_the_security_headers_and_strangers_are_refused(serv
     assert answer_to(server + "/api/radiology/studies", {"Origin": "http://evil.example"}, "POST")[0] == 403
 
 
+def test_the_worklists_own_address_leads_to_it(server: str) -> None:
+    with urllib.request.urlopen(f"{server}/worklist?embed=true") as answer:
+        assert answer.url == f"{server}/?embed=true"
+
+
 def test_a_reader_goes_from_the_list_through_cases_by_keyboard(
     server: str, page: Page, add_case: AddCase, session: Session
 ) -> None:
