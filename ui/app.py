@@ -31,6 +31,7 @@ page = st.navigation(
             st.Page("pages/dashboards.py", title="Dashboards", url_path="dashboards"),
         ],
         "Administration": [
+            st.Page("pages/quality.py", title="Quality", url_path="quality"),
             st.Page("pages/retrain.py", title="Retrain", url_path="retrain"),
             st.Page("pages/models.py", title="Models", url_path="models"),
         ],

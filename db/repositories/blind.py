@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, false, func, literal, select, update
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy import ColumnElement, Subquery, case, false, func, literal, select, update
+from sqlalchemy.orm import Session, aliased, joinedload
 
 from db.models import (
     AuditEvent,
@@ -17,16 +17,20 @@ from db.models import (
     BlindState,
     GoldCase,
     Image,
+    Patient,
     QualityRule,
     Review,
     Role,
     Study,
     StudyStatus,
     Task,
+    UserAccount,
     Verdict,
 )
 from db.repositories.studies import EVERYTHING, SeenColumns
 
+Superseding = aliased(Review)
+READ_TWICE = (BlindState.AGREES, BlindState.DIFFERS, BlindState.SETTLED)
 HIDING = (BlindState.OPEN, BlindState.AGREES, BlindState.DIFFERS)  # somebody is or was to know nothing of the case
 
 
@@ -112,11 +116,7 @@ def blind_answers(session: Session, image_ids: Sequence[int], reader_id: int) ->
 
 def standing_second_reads(session: Session) -> dict[int, list[BlindRead]]:
     """Image -> what second readers say of it and have not taken back; settled ones too."""
-    latest = (
-        select(BlindRead.blind_case_fk, func.max(BlindRead.revision).label("revision"))
-        .group_by(BlindRead.blind_case_fk)
-        .subquery()
-    )
+    latest = _latest_read()
     query = (
         select(BlindRead)
         .join(latest, (BlindRead.blind_case_fk == latest.c.blind_case_fk) & (BlindRead.revision == latest.c.revision))
@@ -133,6 +133,95 @@ def standing_second_reads(session: Session) -> dict[int, list[BlindRead]]:
     for read in session.scalars(query):
         found.setdefault(read.image_fk, []).append(read)
     return found
+
+
+def double_reads(session: Session) -> list[tuple[Review, BlindRead]]:
+    """The first read and the second one of every image that has had both, with their readers."""
+    latest = _latest_read()
+    query = (
+        select(Review, BlindRead)
+        .join(BlindCase, BlindCase.first_review_fk == Review.id)
+        .join(BlindRead, BlindRead.blind_case_fk == BlindCase.id)
+        .join(latest, (BlindRead.blind_case_fk == latest.c.blind_case_fk) & (BlindRead.revision == latest.c.revision))
+        .where(BlindCase.kind == BlindKind.SECOND, BlindCase.state.in_(READ_TWICE))
+        .order_by(BlindCase.id)
+        .options(joinedload(Review.reader), joinedload(BlindRead.reader))
+    )
+    return [(first, second) for first, second in session.execute(query)]
+
+
+def gold_reads(session: Session) -> list[tuple[GoldCase, BlindRead]]:
+    """What readers said of gold cases, with the gold case."""
+    latest = _latest_read()
+    query = (
+        select(GoldCase, BlindRead)
+        .join(BlindCase, BlindCase.gold_fk == GoldCase.id)
+        .join(BlindRead, BlindRead.blind_case_fk == BlindCase.id)
+        .join(latest, (BlindRead.blind_case_fk == latest.c.blind_case_fk) & (BlindRead.revision == latest.c.revision))
+        .where(BlindCase.state.in_(READ_TWICE))
+        .options(joinedload(BlindRead.reader))
+    )
+    return [(gold, read) for gold, read in session.execute(query)]
+
+
+def beyond_doubt(session: Session) -> list[tuple[Review, Image, Patient, str]]:
+    """The decision that stands where two readers say exactly the same, or an adjudicator settled, without gold cases;
+    the latest first, with the reason."""
+    latest = _latest_read()
+    in_use = select(GoldCase.image_fk).where(GoldCase.retired_at.is_(None))
+    query = (
+        select(Review, Image, Patient, BlindCase.state, BlindRead.answer)
+        .join(BlindCase, func.coalesce(BlindCase.adjudication_fk, BlindCase.first_review_fk) == Review.id)
+        .join(BlindRead, BlindRead.blind_case_fk == BlindCase.id)
+        .join(latest, (BlindRead.blind_case_fk == latest.c.blind_case_fk) & (BlindRead.revision == latest.c.revision))
+        .join(Image, Review.image_fk == Image.id)
+        .join(Study, Image.study_fk == Study.id)
+        .join(Patient, Study.patient_fk == Patient.id)
+        .where(
+            BlindCase.state.in_((BlindState.AGREES, BlindState.SETTLED)),
+            Review.verdict.in_((Verdict.CONFIRMED, Verdict.CORRECTED)),
+            Review.revision
+            == select(func.max(Superseding.revision)).where(Superseding.image_fk == Review.image_fk).scalar_subquery(),
+            Image.id.not_in(in_use),
+        )
+        .order_by(BlindCase.id.desc())
+    )
+    found = []
+    for review, image, patient, state, second in session.execute(query):
+        if state == BlindState.SETTLED:
+            found.append((review, image, patient, "settled by an adjudicator"))
+        elif review.answer == second:
+            found.append((review, image, patient, "two blind readers said the same"))
+    return found
+
+
+def seconds_of(session: Session, reader_id: int, task: Task, most: int) -> list[float]:
+    """What the reader's latest decisions of the task took, blind ones too."""
+    found: list[tuple[Any, float]] = []
+    for table in (Review, BlindRead):
+        query = (
+            select(table.created_at, table.seconds)
+            .join(Image, table.image_fk == Image.id)
+            .join(Study, Image.study_fk == Study.id)
+            .where(table.reader_fk == reader_id, Study.task == task, table.seconds.is_not(None))
+            .order_by(table.id.desc())
+            .limit(most)
+        )
+        found += [(at, seconds) for at, seconds in session.execute(query)]
+    return [seconds for _, seconds in sorted(found, reverse=True)[:most]]
+
+
+def readers_with_decisions(session: Session) -> list[UserAccount]:
+    decided = UserAccount.id.in_(select(Review.reader_fk)) | UserAccount.id.in_(select(BlindRead.reader_fk))
+    return list(session.scalars(select(UserAccount).where(decided).order_by(UserAccount.display_name)))
+
+
+def _latest_read() -> Subquery:
+    return (
+        select(BlindRead.blind_case_fk, func.max(BlindRead.revision).label("revision"))
+        .group_by(BlindRead.blind_case_fk)
+        .subquery()
+    )
 
 
 def disputed_cases(session: Session) -> list[tuple[BlindCase, Image]]:

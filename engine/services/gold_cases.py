@@ -52,6 +52,28 @@ def gold_cases(session: Session, actor: Actor) -> list[Gold]:
     ]
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """An image whose answer is beyond doubt: `why`."""
+
+    image_id: int
+    study_id: int
+    pseudonym: str
+    task: Task
+    answer: Answer
+    why: str
+
+
+def candidates(session: Session, actor: Actor) -> list[Candidate]:
+    """Images that two readers agree on exactly, or an adjudicator settled, and that are no gold cases yet; the latest
+    first. Admins only."""
+    require(actor)
+    return [
+        Candidate(image.id, image.study_fk, patient.pseudonym, Task(review.answer["task"]), review.answer, why)
+        for review, image, patient, why in repository.beyond_doubt(session)
+    ]
+
+
 def make_gold(session: Session, actor: Actor, image_id: int, source: str) -> int:
     """Use the decision in force as a gold answer, for the reason given. Commits. Admins only.
 

@@ -6,8 +6,9 @@ from streamlit.testing.v1.element_tree import Button
 
 from db.models import RejectReason, Verdict
 from engine.findings.answers import Task, bone_age_answer, fracture_answer, rop_answer
-from engine.services import claims, images, review
+from engine.services import claims, images, quality_rules, review
 from engine.services.accounts import demo_admin, demo_reader
+from engine.services.quality_rules import Rule
 from engine.services.review import Decision, ImageView
 from tests.ui.conftest import OpenPage
 from tests.ui.reading_pages import everything_said
@@ -380,3 +381,23 @@ def test_every_decision_about_a_film_can_be_seen(open_page: OpenPage, add_case: 
         review.record_review(session, demo_admin(), case.image_id, decision)
     said = everything_said(open_page("review", study=case.study_id))
     assert "2 earlier decisions" in said and "corrected to 8 y 4 m" in said and "corrected to 8 y 7 m" in said
+
+
+def test_blind_first_the_answer_comes_before_the_read(open_page: OpenPage, add_case: AddCase, session: Session) -> None:
+    quality_rules.set_rule(session, demo_admin(), Rule(Task.FRACTURE, blind_first=True))
+    case = add_case(Task.FRACTURE, fracture_answer("buckle"))
+    at = open_page("review", study=case.study_id)
+    said = everything_said(at)
+    assert "Shown after your answer" in said and "buckle fracture" not in said.lower()
+    assert at.button_group(key=f"finding_fracture_{case.image_id}").value is None
+    at.button_group(key=f"finding_fracture_{case.image_id}").set_value("normal").run()
+    assert primary(at).startswith("Answer no fracture and see the read")
+    press(at, "confirm")
+    said = everything_said(at)
+    assert "You answered no fracture before you saw the read." in said and "Buckle fracture" in said
+    assert primary(at).startswith("Correct to no fracture and next")
+    at.button(key="take_read").click().run()
+    assert primary(at).startswith("Confirm and next")
+    press(at, "confirm")
+    image = image_of(session, case.study_id)
+    assert (image.decision.answer, image.blind_answer) == (fracture_answer("buckle"), fracture_answer("normal"))

@@ -1,0 +1,210 @@
+"""How reading is checked: how much of it, with which gold cases, and how readers agree. For admins."""
+
+from __future__ import annotations
+
+from html import escape
+
+import streamlit as st
+
+from engine.agreement import Estimate
+from engine.errors import PediScreenError
+from engine.findings.answers import Task
+from engine.findings.summary import answer_words
+from engine.services import gold_cases, quality_rules, reader_quality
+from engine.services.accounts import Actor, demo_admin
+from engine.services.gold_cases import Candidate, Gold
+from engine.services.quality_rules import Rule
+from engine.services.reader_agreement import AGREE_MONTHS
+from engine.services.reader_quality import ENOUGH, ReaderQuality
+from ui import database, errors, words
+from ui.components import page_parts
+
+FIELD_WORDS = {"zone": "zone", "stage": "stage", "plus_disease": "plus", "fracture": "class"}
+SHOWN = 12  # gold cases and candidates
+
+
+def user() -> Actor:
+    """Everybody on this machine is the demo admin here, as the demo has no login."""
+    return demo_admin()
+
+
+@errors.shown()
+def show() -> None:
+    page_parts.title("Quality", "How much of the reading is checked, and what the checks say")
+    with database.session() as session:
+        rules = quality_rules.rules(session, user())
+        qualities = reader_quality.reader_qualities(session, user())
+        gold = gold_cases.gold_cases(session, user())
+        candidates = gold_cases.candidates(session, user())
+    rules_form(rules)
+    readers(qualities)
+    gold_set(gold, candidates)
+
+
+# ---------------------------------------------------------------- how much is checked
+
+
+def rules_form(rules: list[Rule]) -> None:
+    st.html('<div class="block-title section"><span>What is checked</span></div>')
+    with st.form("quality_rules", border=False):
+        for column, rule in zip(st.columns(len(rules), gap="large"), rules, strict=True):
+            with column:
+                _rule_fields(rule)
+        if st.form_submit_button("Save"):
+            save(rules)
+    page_parts.caption(
+        "Blind first: the reader answers before the read is shown; both answers are kept. Second reads and gold cases "
+        "look like any other case to their reader. Readers differ about a bone age when they are more than "
+        f"{AGREE_MONTHS} months apart, about ROP and fractures when any label is another one."
+    )
+
+
+def _rule_fields(rule: Rule) -> None:
+    name = words.TASK[rule.task]
+    st.html(f"<strong>{name}</strong>")
+    st.checkbox("Blind first", value=rule.blind_first, key=_key("blind", rule.task))
+    st.number_input(
+        "Second reads, % of studies", 0, 100, round(rule.second_read_share * 100), step=5, key=_key("share", rule.task)
+    )
+    st.number_input(
+        "One gold case in so many decisions (0: none)", 0, 1000, rule.gold_every, step=5, key=_key("gold", rule.task)
+    )
+
+
+def _key(name: str, task: Task) -> str:
+    return f"quality_{name}_{task.value}"
+
+
+def save(rules: list[Rule]) -> None:
+    with database.session() as session:
+        for rule in rules:
+            new = Rule(
+                rule.task,
+                st.session_state[_key("blind", rule.task)],
+                st.session_state[_key("share", rule.task)] / 100,
+                st.session_state[_key("gold", rule.task)],
+            )
+            if (new.blind_first, new.second_read_share, new.gold_every) != (
+                rule.blind_first,
+                rule.second_read_share,
+                rule.gold_every,
+            ):
+                quality_rules.set_rule(session, user(), new)
+    st.rerun()
+
+
+# ---------------------------------------------------------------- readers
+
+
+def readers(qualities: list[ReaderQuality]) -> None:
+    st.html('<div class="block-title section"><span>Readers</span></div>')
+    if not qualities:
+        page_parts.empty("Nobody has decided a case yet", "Each reader appears here with their first decisions.")
+        return
+    head = (
+        '<tr><th>Reader</th><th>Task</th><th class="number">Read twice</th><th class="number">Agree</th>'
+        '<th>Kappa or ICC</th><th>Difference</th><th class="number">Gold cases</th><th class="number">Right</th>'
+        '<th class="number">Median time</th></tr>'
+    )
+    st.html(f'<table class="outcomes">{head}{"".join(_row(one) for one in qualities)}</table>')
+    page_parts.caption(
+        "Read twice: by this reader and another one, neither knowing of the other; in brackets 95 % intervals. "
+        "Kappa of zone, stage and plus is weighted quadratically, ICC is ICC(2,1) of absolute agreement. Difference: "
+        "this reader minus the other one, with the limits of agreement. Time: of the latest 500 decisions."
+    )
+
+
+def _row(one: ReaderQuality) -> str:
+    pairs = f"{one.pairs}" + (f" (+ {one.one_rejected} one rejected)" if one.one_rejected else "")
+    cells = [
+        (escape(one.reader), ""),
+        (words.TASK[one.task], ""),
+        (pairs, "number"),
+        (_share(one.within_threshold, one.pairs), "number"),
+        (_coefficients(one), ""),
+        (_difference(one), ""),
+        (str(one.gold or "–"), "number"),
+        (_share(one.gold_correct, one.gold), "number"),
+        ("–" if one.median_seconds is None else f"{one.median_seconds:.0f} s (n = {one.timed})", "number"),
+    ]
+    return "<tr>" + "".join(f'<td class="{kind}">{text}</td>' for text, kind in cells) + "</tr>"
+
+
+def _share(estimate: Estimate | None, n: int) -> str:
+    if estimate is None:
+        return _too_few(n)
+    return f"{estimate.value:.0%} ({estimate.low:.0%} to {estimate.high:.0%})"
+
+
+def _too_few(n: int) -> str:
+    return f'<span class="quiet">not enough cases (n = {n})</span>' if n else "–"
+
+
+def _coefficients(one: ReaderQuality) -> str:
+    if one.pairs < ENOUGH:
+        return _too_few(one.pairs)
+    if one.task is Task.BONE_AGE:
+        return f"ICC {_number(one.icc)}"
+    return "<br>".join(f"{FIELD_WORDS[name]} {_number(kappa)}" for name, kappa in one.kappas.items())
+
+
+def _number(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return '<span class="quiet">not defined: no variation</span>'
+    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def _difference(one: ReaderQuality) -> str:
+    if one.bland_altman is None:
+        return _too_few(one.pairs) if one.task is Task.BONE_AGE else "–"
+    found = one.bland_altman
+    return (
+        f"{found.bias.value:+.1f} months ({found.bias.low:+.1f} to {found.bias.high:+.1f})<br>"
+        f'<span class="quiet">limits {found.lower_limit:+.1f} to {found.upper_limit:+.1f}</span>'
+    )
+
+
+# ---------------------------------------------------------------- gold cases
+
+
+def gold_set(gold: list[Gold], candidates: list[Candidate]) -> None:
+    st.html(f'<div class="block-title section"><span>Gold cases, {len(gold)} in use</span></div>')
+    for one in gold[:SHOWN]:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            page_parts.caption(f"{words.TASK[one.task]} · {answer_words(one.answer)} · {one.source}")
+            st.space("stretch")
+            st.button("Retire", key=f"retire_{one.gold_id}", type="tertiary", on_click=retire_gold, args=(one.gold_id,))
+    if len(gold) > SHOWN:
+        page_parts.caption(f"and {len(gold) - SHOWN} more")
+    if not candidates:
+        page_parts.empty(
+            "No case is beyond doubt yet", "Cases that two readers agree on, or an adjudicator settled, appear here."
+        )
+        return
+    st.html('<div class="block-title part"><span>Beyond doubt, and not used yet</span></div>')
+    for one in candidates[:SHOWN]:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            page_parts.caption(f"{words.TASK[one.task]} · {one.pseudonym} · {answer_words(one.answer)} · {one.why}")
+            st.space("stretch")
+            st.button("Use as gold case", key=f"gold_{one.image_id}", on_click=use_as_gold, args=(one,))
+    if len(candidates) > SHOWN:
+        page_parts.caption(f"and {len(candidates) - SHOWN} more")
+
+
+def use_as_gold(one: Candidate) -> None:
+    _act(lambda session: gold_cases.make_gold(session, user(), one.image_id, one.why))
+
+
+def retire_gold(gold_id: int) -> None:
+    _act(lambda session: gold_cases.retire(session, user(), gold_id))
+
+
+def _act(what) -> None:
+    try:
+        with database.session() as session:
+            what(session)
+    except PediScreenError as error:
+        st.toast(words.sentence(str(error)))
+
+
+show()
