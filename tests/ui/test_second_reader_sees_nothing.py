@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from difflib import unified_diff
 from typing import Any
 
 import pytest
@@ -60,6 +61,11 @@ class Sent:
     def traces(self) -> set[str]:
         in_frames = {trace for text in self.frames for trace in TRACES if trace in text}
         return in_frames | {trace for text in self.answers for trace in (*TRACES, *NAMES) if trace in text}
+
+
+def _difference(name: str, before: Any, after: Any) -> list[str]:
+    lines = (json.dumps(one, indent=0) if not isinstance(one, str) else one for one in (before, after))
+    return [f"{name}: {line}" for line in unified_diff(*(one.splitlines() for one in lines), n=0, lineterm="")]
 
 
 def _text(payload: str | bytes) -> str:
@@ -137,7 +143,7 @@ def test_a_second_readers_page_holds_no_trace_of_the_first_read(
     after = look_around(server, page, demo_second_reader(), studies)
 
     assert sent.frames and sent.answers and sent.traces() == set()
-    assert [(name, after[name], before[name]) for name in before if after[name] != before[name]] == []
+    assert [line for name in before for line in _difference(name, before[name], after[name])] == []
     assert [after[f"html {study_id}"] for study_id in studies] == [[], []]
 
     # the same look finds them where they may be seen
