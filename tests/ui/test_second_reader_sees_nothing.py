@@ -63,6 +63,15 @@ class Sent:
         return in_frames | {trace for text in self.answers for trace in (*TRACES, *NAMES) if trace in text}
 
 
+def settled(page: Page) -> str:
+    """The page's text once it has stopped changing."""
+    texts: list[str] = []
+    while len(texts) < 4 or len(set(texts[-4:])) > 1:
+        page.wait_for_timeout(500)
+        texts.append(page.inner_text("[data-testid='stMain']"))
+    return texts[-1]
+
+
 def _difference(name: str, before: Any, after: Any) -> list[str]:
     lines = (json.dumps(one, indent=0) if not isinstance(one, str) else one for one in (before, after))
     return [f"{name}: {line}" for line in unified_diff(*(one.splitlines() for one in lines), n=0, lineterm="")]
@@ -82,14 +91,12 @@ def look_around(server: str, page: Page, user: Actor, study_ids: list[int]) -> d
         page.get_by_role("radio", name=name).click()
         expect(page.get_by_role("radio", name=name)).to_be_checked()
         expect(page.locator("[data-stale='true']")).to_have_count(0)
-        page.wait_for_timeout(700)
-        seen[f"worklist, {name}"] = page.inner_text("[data-testid='stMain']")
+        seen[f"worklist, {name}"] = settled(page)
     for study_id in study_ids:
         page.goto(f"{server}/review?study={study_id}")
         expect(page.locator(".viewer")).to_have_attribute("data-state", "ready", timeout=DRAWN_WITHIN_MS)
-        expect(page.locator(".st-key-primary button, .notice").first).to_be_visible()
-        page.wait_for_timeout(700)
-        seen[f"review {study_id}"] = page.inner_text("[data-testid='stMain']")
+        expect(page.get_by_role("button", name="Undo")).to_be_visible()
+        seen[f"review {study_id}"] = settled(page)
         seen[f"fields {study_id}"] = page.eval_on_selector_all("input", "all => all.map(one => one.value)")
         seen[f"html {study_id}"] = [trace for trace in TRACES if trace in page.content()]
     paths = [f"studies/{study_id}" for study_id in study_ids]
