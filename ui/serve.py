@@ -133,6 +133,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, code:
 # first st.navigation of the process: a link to a case, opened first, would then stay without it.
 PagesManager.uses_pages_directory = False
 
+
 async def to_worklist(request: Request) -> Response:
     """The first page has no address of its own in Streamlit, which answers /worklist with "Page not found"."""
     return RedirectResponse(request.url.replace(path="/"))
