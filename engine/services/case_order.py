@@ -166,6 +166,6 @@ def reason(read: Sequence[Prediction], value: LearnValue, group: str | None, cou
         said.append("answers differ")
     decided = counts.get(group or "", 0)
     if group is not None and decided < RARE_UP_TO:
-        child = group.split(", ", 1)[1]  # what is examined stands beside it
+        child = group.partition(", ")[2] or group  # what is examined stands beside it
         said.append(f"rare: {child} ({decided} decided)")
     return "; ".join(said)
