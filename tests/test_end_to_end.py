@@ -72,11 +72,10 @@ def test_a_film_goes_in_and_its_corrected_label_comes_out(workstation, page: Pag
     expect(viewer).to_have_attribute("data-state", "ready")
     expect(page.get_by_role("button", name=re.compile("^Confirm and next"))).to_be_visible()
 
-    page.goto(f"{workstation}/export")
     page.get_by_role("button", name="Demo reader").click()
-    page.get_by_role("dialog").locator("label", has_text="Demo admin").click()
+    page.get_by_role("link", name="Demo admin").click()
     expect(page.get_by_role("button", name="Demo admin")).to_be_visible()
-    page.keyboard.press("Escape")
+    page.goto(f"{workstation}/export")
     page.get_by_role("button", name="Export 1 study").click()
     expect(page.get_by_role("button", name="Download as zip")).to_be_visible()
     expect(page.get_by_text(re.compile("not for diagnostic use")).first).to_be_visible()
