@@ -29,6 +29,9 @@ def main(address: str) -> None:
             expect(page.locator("section.viewer")).to_have_attribute("data-state", "ready")
             expect(page.get_by_role("button", name="Confirm and next")).to_be_visible()
             take(page, f"review-{name}")
+        page.goto(f"{address}/growth")
+        expect(page.get_by_text("Visits: value and z-score")).to_be_visible()
+        take(page, "growth")
         browser.close()
 
 

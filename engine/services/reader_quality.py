@@ -105,8 +105,8 @@ def _of_pairs(task: Task, pairs: list[tuple[Answer, Answer]]) -> dict:
         else None
         for name, (classes, ordered) in FIELDS[task].items()
     }
-    mine, others = ([int(pair[which].get("bone_age_months", 0)) for pair in pairs] for which in (0, 1))
     compares_months = enough and task is Task.BONE_AGE
+    mine, others = ([pair[which]["bone_age_months"] for pair in pairs] if compares_months else [] for which in (0, 1))
     return {
         "pairs": len(pairs),
         "within_threshold": agreement.share(sum(agree(*pair) for pair in pairs), len(pairs)) if enough else None,

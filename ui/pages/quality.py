@@ -99,7 +99,10 @@ def save(rules: list[Rule]) -> None:
 def readers(qualities: list[ReaderQuality]) -> None:
     st.html('<div class="block-title section"><span>Readers</span></div>')
     if not qualities:
-        page_parts.empty("Nobody has decided a case yet", "Each reader appears here with their first decisions.")
+        page_parts.empty(
+            "No reader can be compared yet",
+            "Each reader appears here with their first timed decisions or second reads.",
+        )
         return
     head = (
         '<tr><th>Reader</th><th>Task</th><th class="number">Read twice</th><th class="number">Agree</th>'

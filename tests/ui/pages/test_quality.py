@@ -18,7 +18,7 @@ def test_an_admin_sets_what_is_checked_and_makes_a_gold_case(
 ) -> None:
     at = open_page("quality")
     said = everything_said(at)
-    assert "Nobody has decided a case yet" in said and "No case is beyond doubt yet" in said
+    assert "No reader can be compared yet" in said and "No case is beyond doubt yet" in said
     at.checkbox(key="quality_blind_fracture").set_value(True)
     at.number_input(key="quality_share_fracture").set_value(100)
     at.number_input(key="quality_gold_fracture").set_value(20)
