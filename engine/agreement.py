@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from engine.clustered_figures import wilson
+
 Z = 1.959963984540054
 
 
@@ -116,13 +118,11 @@ def bland_altman(first: Sequence[float], second: Sequence[float]) -> BlandAltman
 
 
 def share(part: int, n: int) -> Estimate | None:
-    """A proportion with Wilson's interval (J Am Stat Assoc 1927;22:209-212); None of nothing."""
+    """A proportion with Wilson's interval; None of nothing."""
     if n == 0:
         return None
-    p = part / n
-    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
-    return Estimate(p, float(max(0.0, centre - half)), float(min(1.0, centre + half)), n)
+    found = wilson(part / n, n, Z)
+    return Estimate(found.value, found.low, found.high, n)
 
 
 def _table(first: Sequence[Hashable], second: Sequence[Hashable], classes: Sequence[Hashable]) -> np.ndarray:
