@@ -25,6 +25,9 @@ from engine.findings.urgency import NO_URGENCY, Urgency
 # Chronological ages the atlas can speak about; outside, no read is offered.
 # Source: dicom-ingest rules of this project ("0-19 y for bone age"); the atlas' last plate for boys is 19 y.
 MAX_CHRONOLOGICAL_AGE_MONTHS = 19 * 12
+# Up to here two readings of one film may differ: the RMS difference of two manual ratings is 0.63 y (Thodberg &
+# Savendahl, Acad Radiol 2010;17:1425-32).
+TWO_READINGS_DIFFER_MONTHS = 8
 USUAL_SDS = 2.0
 MEANING_SOURCE = Source("convention: delayed or advanced beyond 2 SD", Status.UNVERIFIED)
 

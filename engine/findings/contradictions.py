@@ -18,8 +18,8 @@ from typing import Literal
 from engine.findings.additions import Additions
 from engine.findings.age import age_months_at, months_words
 from engine.findings.answers import Answer, Task, Zone
+from engine.findings.bone_age import TWO_READINGS_DIFFER_MONTHS
 
-TWO_READINGS_DIFFER_MONTHS = 8
 ZONE_JUMP_DAYS = 28
 SAME_INJURY_DAYS = 84
 OUTWARD = (Zone.I, Zone.II, Zone.III, Zone.NONE)

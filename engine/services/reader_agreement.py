@@ -9,11 +9,9 @@ from itertools import combinations
 
 from db.models import BlindRead, Role, Verdict
 from engine.findings.answers import Answer, Task
+from engine.findings.bone_age import TWO_READINGS_DIFFER_MONTHS
 from engine.services.annotation_folder import Decided
 
-# Two readers of a bone age agree up to here: the RMS difference of two manual ratings is 0.63 y (Thodberg & Savendahl,
-# Acad Radiol 2010;17:1425-32).
-AGREE_MONTHS = 8
 SETTLERS = (Role.ADJUDICATOR, Role.ADMIN)  # whose decision ends a disagreement
 
 
@@ -55,7 +53,7 @@ def standing_answers(history: list[Decided], second_reads: Sequence[BlindRead] =
 
 def agree(one: Answer, other: Answer) -> bool:
     if one["task"] == other["task"] == Task.BONE_AGE:
-        return abs(int(one["bone_age_months"]) - int(other["bone_age_months"])) <= AGREE_MONTHS
+        return abs(int(one["bone_age_months"]) - int(other["bone_age_months"])) <= TWO_READINGS_DIFFER_MONTHS
     return one == other
 
 

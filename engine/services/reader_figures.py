@@ -22,6 +22,7 @@ from engine.dashboard_sheet import (
     point,
 )
 from engine.findings.answers import Task
+from engine.findings.bone_age import TWO_READINGS_DIFFER_MONTHS
 from engine.radiology_metrics import Interval
 from engine.services import class_figures
 from engine.services.answer_facts import CLASSES
@@ -29,7 +30,6 @@ from engine.services.bone_age_figures import ERROR, bland_altman
 from engine.services.class_figures import FIELD_WORDS
 from engine.services.figure_filters import Choices, FigureFilter, decisions, of_kind
 from engine.services.figure_parts import BY_CHILD, by_month, group_point, sums_of
-from engine.services.reader_agreement import AGREE_MONTHS
 
 NOTHING = Interval(None, None, None)
 SECONDS = 10  # steps a second
@@ -137,7 +137,9 @@ def _agreement(sheet: SheetBuilder, session: Session, filter: FigureFilter, foun
     n = moments.n if moments else 0
     missing = enough(n, moments.children if moments else 0)
     title = (
-        f"Second reader within {AGREE_MONTHS} months" if name is None else f"Second reader, same {FIELD_WORDS[name]}"
+        f"Second reader within {TWO_READINGS_DIFFER_MONTHS} months"
+        if name is None
+        else f"Second reader, same {FIELD_WORDS[name]}"
     )
     if name is None:
         _share_tile(sheet, "second_read_agreement", title, moments, "same")
@@ -164,7 +166,7 @@ def _agreement(sheet: SheetBuilder, session: Session, filter: FigureFilter, foun
 
 def _same(name: str | None):
     if name is None:
-        return one_if(func.abs(ERROR) <= AGREE_MONTHS)
+        return one_if(func.abs(ERROR) <= TWO_READINGS_DIFFER_MONTHS)
     return one_if(getattr(AnswerFact, f"read_{name}") == getattr(AnswerFact, f"label_{name}"))
 
 

@@ -9,12 +9,12 @@ import streamlit as st
 from engine.agreement import Estimate
 from engine.errors import PediScreenError
 from engine.findings.answers import Task
+from engine.findings.bone_age import TWO_READINGS_DIFFER_MONTHS
 from engine.findings.summary import answer_words
 from engine.services import gold_cases, quality_rules, reader_quality
 from engine.services.accounts import Actor, demo_admin
 from engine.services.gold_cases import Candidate, Gold
 from engine.services.quality_rules import Rule
-from engine.services.reader_agreement import AGREE_MONTHS
 from engine.services.reader_quality import ENOUGH, ReaderQuality
 from ui import database, errors, words
 from ui.components import page_parts
@@ -55,7 +55,7 @@ def rules_form(rules: list[Rule]) -> None:
     page_parts.caption(
         "Blind first: the reader answers before the read is shown; both answers are kept. Second reads and gold cases "
         "look like any other case to their reader. Readers differ about a bone age when they are more than "
-        f"{AGREE_MONTHS} months apart, about ROP and fractures when any label is another one."
+        f"{TWO_READINGS_DIFFER_MONTHS} months apart, about ROP and fractures when any label is another one."
     )
 
 
