@@ -11,7 +11,7 @@ from engine.findings.answers import Task
 from engine.findings.summary import answer_words
 from engine.services.review import ImageView, ReadView, StudyView
 from ui import words
-from ui.components import charts, page_parts
+from ui.components import page_parts, read_chart
 
 
 def show(study: StudyView, image: ImageView) -> None:
@@ -32,13 +32,7 @@ def show(study: StudyView, image: ImageView) -> None:
         _refusal(read.reason)
         return
     chronological = study.age_months if read.task is Task.BONE_AGE else None
-    st.html(_answer(read) + _facts(read, study))
-    st.plotly_chart(
-        charts.read_chart(read, chronological),
-        config=charts.CONFIG,
-        key="read_chart",
-        alt=f"Distribution of the read: {answer_words(read.answer)}",
-    )
+    st.html(_answer(read) + _facts(read, study) + read_chart.html(read, chronological))
 
 
 def _title(read: ReadView) -> str:
