@@ -160,8 +160,25 @@ def worklist_page(
     )
 
 
-def _query(session: Session, actor: Actor, filter: WorklistFilter) -> StudyQuery:
+def count(session: Session, actor: Actor, filter: WorklistFilter) -> int:
+    """Studies over all pages. Raises NotAllowed."""
+    require(actor, *READERS)
+    return repository.count_studies(session, _query(session, actor, filter))
+
+
+def _queries(session: Session, actor: Actor, filter: WorklistFilter) -> tuple[StudyQuery, StudyQuery]:
+    """All that the filter holds, and what of it nobody else has."""
     account = account_by_username(session, actor.username)
+    query = _query_of(session, account, actor, filter)
+    is_free = shared_work.is_free(account.id if account else None, utc_now())
+    return query, replace(query, also=(*query.also, is_free))
+
+
+def _query(session: Session, actor: Actor, filter: WorklistFilter) -> StudyQuery:
+    return _query_of(session, account_by_username(session, actor.username), actor, filter)
+
+
+def _query_of(session: Session, account: UserAccount | None, actor: Actor, filter: WorklistFilter) -> StudyQuery:
     whose = {
         Whose.ANYBODYS: (),
         Whose.MINE: (shared_work.is_assigned_to([account.id] if account else []),),
@@ -277,14 +294,13 @@ def next_study(
     assigned to another, are passed over. Where `after_study_id` does not match the filter any more, as it was just
     decided, its place in the order is the one it had while it awaited review."""
     require(actor, *READERS)
-    query = _query(session, actor, filter)
-    free = replace(query, also=(*query.also, _is_free(session, actor)))
+    query, free = _queries(session, actor, filter)
     counts = case_order.group_counts(session, query.seen) if filter.sort is Sort.LEARNING else {}
     after = repository.study_with_images(session, after_study_id) if after_study_id is not None else None
     order = _order(filter, counts, query.seen)
     if after is not None:
         stood, counts_then = after, counts
-        is_blind = blind_reading.known_to(session, actor, [after], latest_only=True).is_blind(after)
+        is_blind = blind_reading.blind_lines(session, actor, [image.id for image in after.images])
         if is_blind or not repository.is_among(session, query, after.id):
             stood, counts_then = _before_decision(session, after), case_order.without(counts, after)
         place = [_value(column, stood, counts_then) for column, _ in order.with_id]
@@ -296,13 +312,8 @@ def next_study(
 
 def is_free_in(session: Session, actor: Actor, filter: WorklistFilter, study_id: int) -> bool:
     """Whether the filter holds the study and nobody else has it."""
-    query = _query(session, actor, filter)
-    return repository.is_among(session, replace(query, also=(*query.also, _is_free(session, actor))), study_id)
-
-
-def _is_free(session: Session, actor: Actor) -> ColumnElement[bool]:
-    account = account_by_username(session, actor.username)
-    return shared_work.is_free(account.id if account else None, utc_now())
+    _, free = _queries(session, actor, filter)
+    return repository.is_among(session, free, study_id)
 
 
 def _value(column: ColumnElement[Any], study: Study | SimpleNamespace, counts: Mapping[str, int]) -> Any:
