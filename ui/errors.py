@@ -11,7 +11,7 @@ import streamlit as st
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from engine.errors import Conflict, ModelUnavailable, NotAllowed, NotFound, PediScreenError, Refused
-from ui import words
+from ui import state, words
 
 NEXT_STEP = {
     NotAllowed: "Ask an administrator, or switch the user at the top right.",
@@ -22,16 +22,36 @@ NEXT_STEP = {
 }
 
 
+DATABASE = (OperationalError, ProgrammingError)
+
+
 @contextmanager
 def shown() -> Iterator[None]:
-    """`with errors.shown():` or, on a fragment, `@errors.shown()`."""
+    """`with errors.shown():` or, on a fragment, `@errors.shown()`. Begins with what a callback left (`in_callback`)."""
+    left = state.take_error()
+    if left is not None:
+        _say(left)
     try:
         yield
-    except PediScreenError as error:
-        st.error(f"{words.sentence(str(error))}\n\n{next_step(error)}".strip())
-    except (OperationalError, ProgrammingError):
+    except (PediScreenError, *DATABASE) as error:
+        _say(error)
+
+
+@contextmanager
+def in_callback() -> Iterator[None]:
+    """On a callback, `@errors.in_callback()`: what it draws itself would take the place of the page's first element."""
+    try:
+        yield
+    except (PediScreenError, *DATABASE) as error:
+        state.keep_error(error)
+
+
+def _say(error: Exception) -> None:
+    if isinstance(error, DATABASE):
         st.error("The database does not answer, or has no tables yet. Run `pediscreen db upgrade`, then reload.")
+    else:
+        st.error(f"{words.sentence(str(error))}\n\n{next_step(error)}".strip())
 
 
-def next_step(error: PediScreenError) -> str:
+def next_step(error: Exception) -> str:
     return next((step for kind, step in NEXT_STEP.items() if isinstance(error, kind)), "")

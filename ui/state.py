@@ -193,6 +193,18 @@ def forget_decision() -> None:
     st.session_state.pop("last_decision", None)
 
 
+# ---------------------------------------------------------------- errors
+
+
+def keep_error(error: Exception) -> None:
+    """Of a callback, for the page or the fragment that runs after it."""
+    st.session_state["error_of_callback"] = error
+
+
+def take_error() -> Exception | None:
+    return st.session_state.pop("error_of_callback", None)
+
+
 # ---------------------------------------------------------------- upload, export
 
 

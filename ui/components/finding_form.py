@@ -5,7 +5,7 @@ and where it is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from engine.services.review import ImageView
 from ui import state, words
 
 DANGERS_WIDTH_PX = 360
+SELDOM_OF_EYES = ("substage", "regression", "reactivation", "treatment")
 KEPT = "session"  # see persist_state: what is typed survives while its field is not drawn
 
 
@@ -49,15 +50,23 @@ def show(task: Task, image: ImageView) -> Entered:
     """Opens with the decision in force, else with what the reader answered before they saw the read, else with the
     read."""
     known, added = _known(task, image)
+    draw = {Task.BONE_AGE: _draw_bone_age, Task.ROP: _draw_rop, Task.FRACTURE: _draw_fracture}[task]
     with st.container(key="answer", gap="xsmall"):
-        return {Task.BONE_AGE: _bone_age, Task.ROP: _rop, Task.FRACTURE: _fracture}[task](image.image_id, known, added)
+        draw(image.image_id, known, added)
+    return entered(task, image.image_id)
+
+
+def entered(task: Task, image_id: int) -> Entered:
+    """What stands in the form, once it was drawn; in a callback as the reader has just left it."""
+    said = {Task.BONE_AGE: _bone_age, Task.ROP: _rop, Task.FRACTURE: _fracture}[task]
+    return said(lambda name: st.session_state.get(state.field_key(name, image_id)))
 
 
 def show_more(task: Task, image: ImageView) -> None:
     """What is added seldom; drawn apart, in a popover, and part of the next `show`."""
     _, added = _known(task, image)
     if task is Task.ROP:
-        for name in ("substage", "regression", "reactivation", "treatment"):
+        for name in SELDOM_OF_EYES:
             _choice(words.ADDITION[name], words.CHOICES[name], _field(name, image.image_id, added.get(name)))
     elif task is Task.FRACTURE:
         with st.container(width=DANGERS_WIDTH_PX):
@@ -97,41 +106,54 @@ def fill(image_id: int, answer: Answer) -> None:
 # ---------------------------------------------------------------- the tasks
 
 
-def _bone_age(image_id: int, known: Answer | None, added: Additions) -> Entered:
+Field = Callable[[str], Any]  # what stands in the field of that name
+
+
+def _draw_bone_age(image_id: int, known: Answer | None, added: Additions) -> None:
     years_known, months_known = divmod(known["bone_age_months"], 12) if known else (None, None)
     left, right, beside = st.columns([1.5, 1.3, 0.7], vertical_alignment="center", gap="xsmall")
     with left:
         years = _number("Years", MAX_BONE_AGE_MONTHS // 12, _field("years", image_id, years_known))
     with right:
         months = _number("Months", 11, _field("months", image_id, months_known))
-    method = _choice("Method", words.CHOICES["method"], _field("method", image_id, added.get("method")))
+    _choice("Method", words.CHOICES["method"], _field("method", image_id, added.get("method")))
+    if years is not None and months is not None:
+        with beside:
+            st.html(f'<span class="total quiet">{years * 12 + months} months</span>')
+
+
+def _bone_age(field: Field) -> Entered:
+    years, months = field("years"), field("months")
     if years is None or months is None:
         missing = [name for name, value in (("years", years), ("months", months)) if value is None]
         return Entered(None, {}, tuple(missing))
     total = years * 12 + months
-    with beside:
-        st.html(f'<span class="total quiet">{total} months</span>')
     if total > MAX_BONE_AGE_MONTHS:
         return Entered(None, {}, problem=f"The atlas ends at {words.age(MAX_BONE_AGE_MONTHS)}.")
-    return _checked(bone_age_answer(total), {"method": method})
+    return _checked(bone_age_answer(total), {"method": field("method")})
 
 
-def _rop(image_id: int, known: Answer | None, added: Additions) -> Entered:
+def _draw_rop(image_id: int, known: Answer | None, added: Additions) -> None:
     known = known or {}
     opened = known.get("stage"), known.get("plus_disease")
     for name, value in (("stage", opened[0]), ("plus", opened[1])):
         _field(name, image_id, value)
     zone_key = _field("zone", image_id, known.get("zone"))
-    zone = _choice("Zone", words.ZONE, zone_key, on_change=_zone_chosen, args=(image_id, opened))
-    stage = _choice("Stage", words.STAGE, state.field_key("stage", image_id))
-    plus = _choice("Plus", words.PLUS, state.field_key("plus", image_id))
-    flags = _flags(words.EYE_FLAGS, _field("flags", image_id, _flags_in(words.EYE_FLAGS, added)), "Also")
+    _choice("Zone", words.ZONE, zone_key, on_change=_zone_chosen, args=(image_id, opened))
+    _choice("Stage", words.STAGE, state.field_key("stage", image_id))
+    _choice("Plus", words.PLUS, state.field_key("plus", image_id))
+    _flags(words.EYE_FLAGS, _field("flags", image_id, _flags_in(words.EYE_FLAGS, added)), "Also")
+    for name in SELDOM_OF_EYES:
+        _field(name, image_id, added.get(name))
+
+
+def _rop(field: Field) -> Entered:
+    zone, stage, plus = field("zone"), field("stage"), field("plus")
     missing = [name for name, value in (("zone", zone), ("stage", stage), ("plus disease", plus)) if not value]
     if missing:
         return Entered(None, {}, tuple(missing))
-    others = ("substage", "regression", "reactivation", "treatment")
-    more = {name: st.session_state[_field(name, image_id, added.get(name))] for name in others}
-    return _checked(rop_answer(zone, stage, plus), dict.fromkeys(flags, True) | more)
+    said = dict.fromkeys(field("flags") or (), True) | {name: field(name) for name in SELDOM_OF_EYES}
+    return _checked(rop_answer(zone, stage, plus), said)
 
 
 def _zone_chosen(image_id: int, opened: tuple[str | None, str | None]) -> None:
@@ -149,21 +171,29 @@ def _zone_chosen(image_id: int, opened: tuple[str | None, str | None]) -> None:
         st.session_state[stage], st.session_state[plus] = opened
 
 
-def _fracture(image_id: int, known: Answer | None, added: Additions) -> Entered:
+def _draw_fracture(image_id: int, known: Answer | None, added: Additions) -> None:
     opens_with = (known or {}).get("fracture")
     chosen = _choice("Fracture", words.FRACTURE, _field("fracture", image_id, opens_with))
     keys = {name: _field(name, image_id, added.get(name)) for name in ("fracture_class", "bone", "region", "displaced")}
-    dangers = _field("dangers", image_id, _flags_in(words.DANGERS, added))
+    _field("dangers", image_id, _flags_in(words.DANGERS, added))
+    for name in _parts_of(chosen):
+        _choice(words.ADDITION[name], words.CHOICES[name], keys[name])
+
+
+def _fracture(field: Field) -> Entered:
+    chosen = field("fracture")
     if not chosen:
         return Entered(None, {}, ("fracture",))
-    more: dict[str, Any] = {}
-    if chosen == Fracture.DISTAL_RADIUS:
-        more["fracture_class"] = _choice("Class", words.CHOICES["fracture_class"], keys["fracture_class"])
-    if chosen != Fracture.NORMAL:
-        for name in ("bone", "region", "displaced"):
-            more[name] = _choice(words.ADDITION[name], words.CHOICES[name], keys[name])
-    more |= dict.fromkeys(st.session_state[dangers] or (), True)
-    return _checked(fracture_answer(chosen), more)
+    said = {name: field(name) for name in _parts_of(chosen)} | dict.fromkeys(field("dangers") or (), True)
+    return _checked(fracture_answer(chosen), said)
+
+
+def _parts_of(chosen: str | None) -> tuple[str, ...]:
+    """What is asked of such a fracture besides."""
+    if not chosen or chosen == Fracture.NORMAL:
+        return ()
+    parts = ("bone", "region", "displaced")
+    return ("fracture_class", *parts) if chosen == Fracture.DISTAL_RADIUS else parts
 
 
 def _checked(answer: Answer, said: Mapping[str, Any]) -> Entered:
@@ -192,8 +222,8 @@ def _choice(label: str, names: Mapping[Any, str], key: str, **more: Any) -> Any:
     )
 
 
-def _flags(names: Mapping[str, str], key: str, label: str) -> list[str]:
-    return _choice(label, names, key, selection_mode="multi")
+def _flags(names: Mapping[str, str], key: str, label: str) -> None:
+    _choice(label, names, key, selection_mode="multi")
 
 
 def _flags_in(names: Mapping[str, str], added: Additions) -> list[str]:

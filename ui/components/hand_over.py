@@ -34,7 +34,7 @@ def _note(note: Note) -> str:
     )
 
 
-@errors.shown()
+@errors.in_callback()
 def _settle(note_id: int) -> None:
     with database.session() as session:
         handover.settle(session, state.current_user(), note_id)
@@ -69,7 +69,7 @@ def _assign(study_id: int) -> None:
     st.caption("Others are not led to a case that is somebody's; they may open it.")
 
 
-@errors.shown()
+@errors.in_callback()
 def _reassign(study_id: int, key: str) -> None:
     with database.session() as session:
         handover.assign(session, state.current_user(), study_id, st.session_state[key] or None)

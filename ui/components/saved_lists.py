@@ -68,7 +68,7 @@ def _plain(text: str) -> str:
     return "".join(f"\\{sign}" if sign in r"\`*_{}[]()#+-.!|~$:<>" else sign for sign in text)
 
 
-@errors.shown()
+@errors.in_callback()
 def _remove(one: SavedFilter) -> None:
     with database.session() as session:
         saved_filters.remove(session, state.current_user(), one.filter_id)

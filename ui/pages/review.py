@@ -5,8 +5,10 @@ The page loads a study once; the panel beside the film is a fragment, so that ty
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import streamlit as st
+from sqlalchemy.orm import Session
 
 from db.models import ReadState, RejectReason, StudyStatus, Verdict
 from engine.errors import Conflict
@@ -58,6 +60,7 @@ POLL_EVERY = "2s"
 
 @errors.shown()
 def show() -> None:
+    """The film goes to the browser ahead of all that stands around it."""
     key_queue.watch(key_queue.CASE_KEYS)
     study_id = state.selected_study()
     if study_id is None:
@@ -68,32 +71,34 @@ def show() -> None:
                 "No case is open", "Open one on the worklist. The first case to review opens here by itself."
             )
             return
-        state.open_study(study_id)
-    with database.session() as session:
-        study = review.load_study(session, state.current_user(), study_id)
-        held = case_claim.open_case(session, study)
-        next_id = worklist.next_study(session, state.current_user(), state.worklist_filter(), study_id)
-        in_list = worklist.worklist_page(session, state.current_user(), state.worklist_filter(), page_size=1).total
-        next_url = first_pixels_url(session, next_id) if next_id is not None else None
-    with st.container(horizontal=True, vertical_alignment="center", wrap=False, key="header"):
-        with st.container(horizontal=True, vertical_alignment="center", wrap=False, key="whose"):
-            image = choose_image(study)
-            case_header.show(study, image)
-        step_buttons(next_id, in_list)
-    with database.session() as session:
-        priors = prior_films.prior_films(session, state.current_user(), image.image_id)
-        context = child_context(session, state.current_user(), image.image_id)
+        state.select_study(study_id)
+    header = st.container(horizontal=True, vertical_alignment="center", wrap=False, key="header")
+    with header:
+        whose = st.container(horizontal=True, vertical_alignment="center", wrap=False, key="whose")
     film, panel = st.columns([1.98, 1], gap="small")
-    with film:
-        viewer.show(
-            image,
-            label=film_label(study, image),
-            is_fundus=study.task is Task.ROP,
-            beside=films_beside(study, image, priors),
-            prefetch_urls=[other.pixels_url for other in undecided_besides(study, image)] + [next_url] * bool(next_url),
-            keys=KEYS,
-            user=state.current_user().username,
-        )
+    with database.session() as session:
+        user, in_list = state.current_user(), state.worklist_filter()
+        study = review.load_study(session, user, study_id)
+        held = case_claim.open_case(session, study)
+        with whose:
+            image = choose_image(study)
+        next_id = worklist.next_study(session, user, in_list, study_id)
+        with film:
+            viewer.show(
+                image,
+                label=film_label(study, image),
+                is_fundus=study.task is Task.ROP,
+                beside=films_beside(study, image, prior_films.prior_films(session, user, image.image_id)),
+                prefetch_urls=urls_to_fetch(session, study, image, next_id),
+                keys=KEYS,
+                user=user.username,
+            )
+        context = child_context(session, user, image.image_id)
+        total = worklist.count(session, user, in_list)
+    with whose:
+        case_header.show(study, image)
+    with header:
+        step_buttons(next_id, total)
     with panel, st.container(key="panel", gap="xsmall"):
         if held is not None and held.is_mine:
             case_claim.keep(held)
@@ -153,7 +158,7 @@ def step_buttons(next_id: int | None, in_list: int) -> None:
         st.button("Next `J`", key="next", type="tertiary", disabled=next_id is None, on_click=step, args=(False,))
 
 
-@errors.shown()
+@errors.in_callback()
 def step(backwards: bool) -> None:
     """Selecting ahead of the run, rather than opening within it, shows the case a run earlier."""
     leaving = state.selected_study()
@@ -176,16 +181,19 @@ def leave(study_id: int | None) -> None:
             claims.release(session, state.current_user(), study_id)
 
 
-def go_to(study_id: int | None) -> None:
+def go_to(study_id: int | None) -> NoReturn:
     """Open a study; without one there is nothing left in the filter, and the worklist says so."""
     if study_id is None:
         st.switch_page(state.WORKLIST)
-    state.open_study(study_id)
+    state.select_study(study_id)
+    st.rerun(scope="app")
 
 
-def first_pixels_url(session, study_id: int) -> str | None:
-    image_ids = images.study_image_ids(session, state.current_user(), study_id)
-    return f"/api/radiology/studies/{study_id}/pixels?image={image_ids[0]}" if image_ids else None
+def urls_to_fetch(session: Session, study: StudyView, image: ImageView, next_id: int | None) -> list[str]:
+    """Of the films that come next: the examination's other images, then the first one of the next case."""
+    urls = [other.pixels_url for other in undecided_besides(study, image)]
+    following = images.study_image_ids(session, state.current_user(), next_id) if next_id is not None else []
+    return urls + [f"/api/radiology/studies/{next_id}/pixels?image={image_id}" for image_id in following[:1]]
 
 
 @errors.shown()
@@ -199,7 +207,7 @@ def wait_for_read(study: StudyView) -> None:
     page_parts.waiting_for_reads(overview)
 
 
-@errors.shown()
+@errors.in_callback()
 def read_again(image_id: int) -> None:
     with database.session() as session:
         review.request_read(session, state.current_user(), image_id)
@@ -244,34 +252,19 @@ def answer_form(study: StudyView, image: ImageView, context: ChildContext, sitti
     with st.container(key="decision_fields", gap="xsmall"):
         entered = finding_form.show(study.task, image) if study.task else Entered(None, {})
         child_panel.show_meaning(context, study, image, entered)
-        comment, details = remarks(study, image)
+        draw_remarks(study, image)
     drafting.keep(image, sitting)
-    details |= entered.additions
-    primary = what_enter_does(image, entered, comment, details)
-    blocked = entered.answer is None or bool(image.missing_facts)
+    primary = what_enter_does(image, entered, *remarks(image, entered))
     with st.container(key="primary"):
-        decided = st.button(
+        st.button(
             f"{primary.label} `Enter`",
             key=f"confirm_{image.image_id}",
             type="primary",
             width="stretch",
-            disabled=blocked,
+            disabled=entered.answer is None or bool(image.missing_facts),
+            on_click=save,
+            args=(study, image, sitting),
         )
-    if decided and primary.is_blind:
-        with errors.shown():
-            commit_blind(image, sitting, entered.answer)
-    elif decided:
-        if primary.verdict is None:
-            go_on(study, image)
-        decision = Decision(
-            verdict=primary.verdict,
-            answer=entered.answer if primary.verdict is Verdict.CORRECTED else None,
-            comment=comment,
-            details=details,
-            prediction_id=image.read.prediction_id if image.read else None,
-        )
-        with errors.shown():  # and the page goes on, with what was typed and the keys
-            record(study, image, sitting, decision)
     if may_take_read(image, entered):
         st.button(
             f"Take the read, {answer_words(image.read.answer)} `T`",
@@ -285,6 +278,29 @@ def answer_form(study: StudyView, image: ImageView, context: ChildContext, sitti
         st.button("Reject `X`", key="reject", width="stretch", on_click=sitting.reject)
         if st.button("Undo `U`", key="undo", width="stretch", disabled=not can_undo(image)):
             undo(study, image)
+
+
+@errors.in_callback()
+def save(study: StudyView, image: ImageView, sitting: Sitting) -> None:
+    """What the primary button says, of the form as it stands now. A callback: ahead of the run that would draw the
+    form of a decided case once more."""
+    entered = finding_form.entered(study.task, image.image_id)
+    comment, details = remarks(image, entered)
+    primary = what_enter_does(image, entered, comment, details)
+    if entered.answer is None:
+        return  # emptied with the same key; the form says what is missing
+    if primary.is_blind:
+        commit_blind(image, sitting, entered.answer)
+    if primary.verdict is None:
+        go_on(study, image)
+    decision = Decision(
+        verdict=primary.verdict,
+        answer=entered.answer if primary.verdict is Verdict.CORRECTED else None,
+        comment=comment,
+        details=details,
+        prediction_id=image.read.prediction_id if image.read else None,
+    )
+    record(study, image, sitting, decision)
 
 
 @dataclass(frozen=True)
@@ -325,7 +341,7 @@ def may_take_read(image: ImageView, entered: Entered) -> bool:
     return image.blind_answer is not None and read_answer is not None and read_answer != entered.answer
 
 
-def commit_blind(image: ImageView, sitting: Sitting, answer: Answer) -> None:
+def commit_blind(image: ImageView, sitting: Sitting, answer: Answer) -> NoReturn:
     """Keep the answer given before the read is shown, and show it."""
     with database.session() as session:
         user = state.current_user()
@@ -338,7 +354,7 @@ def own_comment(image: ImageView) -> str | None:
     return image.decision.comment if image.decision is not None and image.decision.is_mine else None
 
 
-def remarks(study: StudyView, image: ImageView) -> tuple[str | None, dict]:
+def draw_remarks(study: StudyView, image: ImageView) -> None:
     """A comment, and what the reader looked for besides the answer. Opens with what they said before."""
     before = image.decision.details if image.decision else {}
     for name, value in (
@@ -348,7 +364,7 @@ def remarks(study: StudyView, image: ImageView) -> tuple[str | None, dict]:
     ):
         st.session_state.setdefault(state.field_key(name, image.image_id), value)
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="bottom", wrap=False, key="remarks"):
-        comment = st.text_input(
+        st.text_input(
             "Comment",
             key=state.field_key("comment", image.image_id),
             placeholder="Comment",
@@ -359,22 +375,29 @@ def remarks(study: StudyView, image: ImageView) -> tuple[str | None, dict]:
         with st.popover("More"):
             if study.task:
                 finding_form.show_more(study.task, image)
-            quality = st.segmented_control(
+            st.segmented_control(
                 "Film quality",
                 ["good", "limited"],
                 key=state.field_key("quality", image.image_id),
                 persist_state=finding_form.KEPT,
             )
-            clean = st.checkbox(
+            st.checkbox(
                 "No name, number or date is burned into the film",
                 key=state.field_key("clean", image.image_id),
                 persist_state=finding_form.KEPT,
                 help="A film whose file does not say so is exported only when a reader has looked.",
             )
+
+
+def remarks(image: ImageView, entered: Entered) -> tuple[str | None, dict]:
+    """The comment, and the details of a decision: what stands in the form besides the answer, and on the film."""
+    comment, quality, clean = (
+        st.session_state.get(state.field_key(name, image.image_id)) for name in ("comment", "quality", "clean")
+    )
     details = {"quality": quality} if quality else {}
     if clean:
         details["no_burned_in_text"] = True
-    return comment.strip() or None, details | viewer.marks_of(image)
+    return (comment or "").strip() or None, details | viewer.marks_of(image) | entered.additions
 
 
 def reject_form(study: StudyView, image: ImageView, sitting: Sitting) -> None:
@@ -388,30 +411,30 @@ def reject_form(study: StudyView, image: ImageView, sitting: Sitting) -> None:
         persist_state=finding_form.KEPT,
     ).strip()
     drafting.keep(image, sitting)
-    chosen = None
     with st.container(key="reasons"):
         columns = st.columns(2, gap="xsmall")
     for number, reason in enumerate(RejectReason, start=1):
-        needs_comment = reason is RejectReason.OTHER and not comment
-        label = f"{words.REJECT_REASON[reason]} `{number}`"
-        if columns[(number - 1) % 2].button(
-            label, key=f"reject_{reason.value}_{image.image_id}", width="stretch", disabled=needs_comment
-        ):
-            chosen = reason
+        columns[(number - 1) % 2].button(
+            f"{words.REJECT_REASON[reason]} `{number}`",
+            key=f"reject_{reason.value}_{image.image_id}",
+            width="stretch",
+            disabled=reason is RejectReason.OTHER and not comment,
+            on_click=reject,
+            args=(study, image, sitting, reason),
+        )
     st.button(
         "Do not reject `Esc`", key="cancel_reject", type="tertiary", width="stretch", on_click=sitting.do_not_reject
     )
-    if chosen is not None:
-        decision = Decision(
-            verdict=Verdict.REJECTED,
-            reject_reason=chosen,
-            comment=comment or None,
-            prediction_id=image.read.prediction_id if image.read else None,
-        )
-        record(study, image, sitting, decision)
 
 
-def record(study: StudyView, image: ImageView, sitting: Sitting, decision: Decision) -> None:
+@errors.in_callback()
+def reject(study: StudyView, image: ImageView, sitting: Sitting, reason: RejectReason) -> None:
+    comment, _ = remarks(image, Entered(None, {}))
+    prediction_id = image.read.prediction_id if image.read else None
+    record(study, image, sitting, Decision(Verdict.REJECTED, None, reason, comment, prediction_id=prediction_id))
+
+
+def record(study: StudyView, image: ImageView, sitting: Sitting, decision: Decision) -> NoReturn:
     """Store the decision and go on. When somebody else was first, show what they decided and keep what was typed."""
     decision = replace(decision, seen_review_id=sitting.seen_review_id, seconds=sitting.seconds())
     try:
@@ -429,7 +452,7 @@ def record(study: StudyView, image: ImageView, sitting: Sitting, decision: Decis
     go_on(study, image)
 
 
-def go_on(study: StudyView, image: ImageView) -> None:
+def go_on(study: StudyView, image: ImageView) -> NoReturn:
     """To the study's next undecided image, else to the next case that nobody else has."""
     undecided = undecided_besides(study, image)
     if not undecided:

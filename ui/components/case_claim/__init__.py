@@ -52,7 +52,7 @@ def keep(held: Claim) -> None:
         st.rerun(scope="app")
 
 
-@errors.shown()
+@errors.in_callback()
 def _renew(study_id: int) -> None:
     with database.session() as session:
         now = claims.claim(session, state.current_user(), study_id)
