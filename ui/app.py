@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from db.models import Role
 from engine.services.accounts import DEMO_USERS
 from ui import errors, state
 from ui.components import connection
@@ -18,13 +19,19 @@ st.set_page_config(page_title="PediScreen", page_icon=ICON, layout="wide", initi
 st.html(HERE / "style.css")
 st.logo(str(HERE / "logo.png"), size="large")
 
+may_settle = state.current_user().role in (Role.ADJUDICATOR, Role.ADMIN)
 page = st.navigation(
     {
         "": [
             st.Page("pages/worklist.py", title="Worklist", url_path="worklist", default=True),
             st.Page("pages/review.py", title="Review", url_path="review"),
             st.Page("pages/growth.py", title="Growth", url_path="growth"),
-            st.Page("pages/adjudication.py", title="Adjudication", url_path="adjudication"),
+            st.Page(
+                "pages/adjudication.py",
+                title="Adjudication",
+                url_path="adjudication",
+                visibility="visible" if may_settle else "hidden",
+            ),
             st.Page("pages/upload.py", title="Upload", url_path="upload"),
             st.Page("pages/quarantine.py", title="Quarantine", url_path="quarantine"),
             st.Page("pages/export.py", title="Export", url_path="export"),
