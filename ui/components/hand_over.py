@@ -43,7 +43,7 @@ def _settle(note_id: int) -> None:
 def popover(study_id: int | None) -> None:
     """A note to the next reader; of a case also whose it is."""
     about = "list" if study_id is None else study_id
-    with st.container(key="hand_over"), st.popover("Hand over `E`", type="tertiary"):
+    with st.container(key="hand_over", width="content"), st.popover("Hand over `E`", type="tertiary"):
         if study_id is not None:
             _assign(study_id)
         with st.form(f"note_about_{about}", border=False, clear_on_submit=True):
