@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from engine.radiology_metrics import CONFIDENCE, LIMITS_SD, Interval, exact_bound
 
@@ -310,7 +310,7 @@ def quantile(values: Sequence[float], counts: Sequence[int], share: float = 0.5)
 
     middle = share * (n - 1) + 1
     value = ranked(math.floor(middle)) + (middle % 1) * (ranked(math.ceil(middle)) - ranked(math.floor(middle)))
-    low_rank, high_rank = stats.binom.ppf(TAIL, n, share), stats.binom.ppf(1 - TAIL, n, share) + 1
+    low_rank, high_rank = _binomial_quantile(TAIL, n, share), _binomial_quantile(1 - TAIL, n, share) + 1
     if low_rank < 1 or high_rank > n:
         return Interval(value, None, None, "too few cases for an interval")
     return Interval(value, ranked(low_rank), ranked(high_rank))
@@ -318,8 +318,8 @@ def quantile(values: Sequence[float], counts: Sequence[int], share: float = 0.5)
 
 def rate(count: int, time: float) -> Interval:
     """`count` events in `time`, per unit of it."""
-    low = stats.chi2.ppf(TAIL, 2 * count) / 2 if count else 0.0
-    high = stats.chi2.ppf(1 - TAIL, 2 * count + 2) / 2
+    low = special.gammaincinv(count, TAIL) if count else 0.0
+    high = special.gammaincinv(count + 1, 1 - TAIL)
     return Interval(count / time, float(low) / time, float(high) / time)
 
 
@@ -344,11 +344,24 @@ def jensen_shannon(before: Sequence[int], now: Sequence[int]) -> Divergence | No
     logs = np.log2(np.where(shares > 0, shares, 1) / shares.mean(axis=0))
     bits = float((shares * logs).sum() / 2)
     variance = sum(float(s @ log**2 - (s @ log) ** 2) / m for s, log, m in zip(shares, logs, n, strict=True)) / 4
-    half = stats.norm.ppf(1 - TAIL) * math.sqrt(max(0.0, variance))
-    p_value = stats.chi2_contingency(counts, correction=False, lambda_="log-likelihood").pvalue
-    return Divergence(Interval(bits, max(0.0, bits - half), min(1.0, bits + half)), float(p_value))
+    half = special.ndtri(1 - TAIL) * math.sqrt(max(0.0, variance))
+    return Divergence(Interval(bits, max(0.0, bits - half), min(1.0, bits + half)), _g_test(counts))
+
+
+def _g_test(counts: np.ndarray) -> float:
+    """P value; `counts` (2, classes), none of whose sums is 0."""
+    expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
+    g = 2 * float(special.xlogy(counts, counts / expected).sum())
+    return float(special.chdtrc(counts.shape[1] - 1, max(0.0, g)))
+
+
+def _binomial_quantile(share: float, n: int, p: float) -> float:
+    """The least count that so large a share of samples does not exceed."""
+    count = math.ceil(special.bdtrik(share, n, p))
+    below = max(count - 1, 0)  # where rounding has carried it one too far
+    return below if special.bdtr(below, n, p) >= share else count
 
 
 @cache
 def _t(children: int) -> float:
-    return float(stats.t.ppf(1 - TAIL, children - 1))
+    return float(special.stdtrit(children - 1, 1 - TAIL))

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from math import atanh, sqrt, tanh
 
 import numpy as np
-from scipy.special import stdtrit
-from scipy.stats import chi2
+from scipy.special import gammaincinv, stdtrit
 
+from engine.clustered_figures import wilson
 from engine.evaluation_figures import MIN_GROUP_PATIENTS
 from engine.radiology_metrics import Interval
 
@@ -105,16 +105,13 @@ def sd_interval(values: np.ndarray) -> Interval:
     if n < MIN_CASES:
         return not_enough(n)
     sd = float(values.std(ddof=1))
-    return Interval(sd, sd * sqrt((n - 1) / chi2.ppf(0.975, n - 1)), sd * sqrt((n - 1) / chi2.ppf(0.025, n - 1)))
+    return Interval(sd, *(sd * sqrt((n - 1) / (2 * gammaincinv((n - 1) / 2, tail))) for tail in (0.975, 0.025)))
 
 
 def share_interval(count: int, n: int) -> Interval:
     if n < MIN_CASES:
         return not_enough(n)
-    share, square = count / n, NORMAL_975**2
-    centre = (share + square / (2 * n)) / (1 + square / n)
-    half = NORMAL_975 / (1 + square / n) * sqrt(share * (1 - share) / n + square / (4 * n * n))
-    return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
+    return wilson(count / n, n, NORMAL_975)
 
 
 def correlation(sums: Sums) -> Interval:
