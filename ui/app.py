@@ -9,9 +9,10 @@ import streamlit as st
 from db.models import Role
 from engine.services.accounts import DEMO_USERS
 from ui import errors, state
-from ui.components import connection
+from ui.components import connection, plot_code
 
 CURRENT = ' aria-current="true"'
+PAGES_OF_CHARTS = ("dashboards", "growth", "retrain")
 HERE = Path(__file__).parent
 ICON = str(HERE / "icon.png")
 
@@ -48,6 +49,7 @@ page = st.navigation(
 
 with st.container(key="whoami"):
     connection.watch()
+    plot_code.fetch_early(soon=page.url_path in PAGES_OF_CHARTS)
     st.html('<span class="tag">Demo · not for diagnostic use</span>')
     with st.popover(state.current_user().display_name, type="tertiary"):
         # Links, not a widget: another user is another session, which knows nothing of what the one before has typed.
