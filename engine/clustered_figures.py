@@ -8,7 +8,10 @@ makes:
     a mean or a difference    value +- t * SE, t with children - 1 degrees of freedom
     a share                   Wilson's, with the number of cases cut down by the design effect (Korn & Graubard, Survey
                               Methodology 1998;24:193-201); all or none: as many cases as children
-    F1, kappa                 value +- t * SE, psi by differentiating the confusion matrix
+    F1, kappa                 value +- t * SE, psi by differentiating the confusion matrix (kappa: Cohen, Educ Psychol
+                              Meas 1960;20:37-46; weighted, for classes in order: Psychol Bull 1968;70:213-220)
+    an ICC                    on Fisher's z scale, psi by differentiating its sums. It is McGraw & Wong's ICC(A,1)
+                              (Psychol Methods 1996;1:30-46) of two ratings; the interval is that of these readers
     an AUC                    on the logit scale (Pepe 2003, 5.2.4); psi is DeLong's placement value (Biometrics
                               1988;44:837-845), summed over children as Obuchowski does (Biometrics 1997;53:567-578);
                               no case ranked wrongly: the exact bound for so many independent pairs
@@ -44,6 +47,13 @@ class Sums:
     xw: float
     ww: float
     children: int
+
+    @classmethod
+    def of(cls, child: np.ndarray, x: np.ndarray) -> Sums:
+        """Of `x` (cases,) over the number of cases; `child` (cases,) whose each is."""
+        child = np.unique(child, return_inverse=True)[1]
+        xs, ws = np.bincount(child, x), np.bincount(child).astype(float)
+        return cls(float(xs.sum()), float(ws.sum()), float(xs @ xs), float(xs @ ws), float(ws @ ws), len(ws))
 
     @property
     def value(self) -> float:
@@ -125,6 +135,17 @@ class Confusion:
     together: np.ndarray
     children: int
 
+    @classmethod
+    def of(cls, classes: Sequence[str], child: np.ndarray, label: Sequence[str], answer: Sequence[str]) -> Confusion:
+        """`child` (cases,) whose each is."""
+        place = {kind: i for i, kind in enumerate(classes)}
+        cell = [place[one] * len(place) + place[other] for one, other in zip(label, answer, strict=True)]
+        child = np.unique(child, return_inverse=True)[1]
+        of_child = np.zeros((child.max(initial=-1) + 1, len(place) ** 2))
+        np.add.at(of_child, (child, cell), 1)
+        counts = of_child.sum(axis=0).reshape(len(place), len(place))
+        return cls(tuple(classes), counts, of_child.T @ of_child, len(of_child))
+
     @property
     def n(self) -> int:
         return int(self.counts.sum())
@@ -167,12 +188,12 @@ class Confusion:
         """Over the classes that are labels or answers."""
         return self.figure(lambda counts: float(np.nanmean(_f1(counts))))
 
-    def kappa(self) -> Interval:
-        """Cohen's, unweighted."""
-        return self.figure(_kappa)
+    def kappa(self, *, weighted: bool = False) -> Interval:
+        """Cohen's; `weighted`: quadratically, for classes that stand in their order."""
+        return self.figure(_weighted_kappa if weighted else _kappa, lowest=-1.0)
 
-    def figure(self, of: Callable[[np.ndarray], float]) -> Interval:
-        """Any smooth figure `of` the counts."""
+    def figure(self, of: Callable[[np.ndarray], float], lowest: float = 0.0) -> Interval:
+        """Any smooth figure `of` the counts that lies between `lowest` and 1."""
         counts = self.counts.astype(float)
         value = of(counts) if self.n else math.nan
         if math.isnan(value):
@@ -189,7 +210,7 @@ class Confusion:
         if variance < 1e-15:
             return Interval(value, None, None, "too few errors for an interval")
         half = _t(self.children) * math.sqrt(variance)
-        return Interval(value, max(-1.0 if of is _kappa else 0.0, value - half), min(1.0, value + half))
+        return Interval(value, max(lowest, value - half), min(1.0, value + half))
 
     def _cells(self, label: str | None, answer: str | None) -> np.ndarray:
         cells = np.zeros(self.counts.shape)
@@ -206,9 +227,57 @@ def _f1(counts: np.ndarray) -> np.ndarray:
 
 
 def _kappa(counts: np.ndarray) -> float:
+    return _kappa_of(counts, np.eye(len(counts)))
+
+
+def _weighted_kappa(counts: np.ndarray) -> float:
+    place = np.arange(len(counts))
+    return _kappa_of(counts, 1 - ((place[:, None] - place) / (len(counts) - 1)) ** 2)
+
+
+def _kappa_of(counts: np.ndarray, weights: np.ndarray) -> float:
+    """`weights` (classes, classes): how far two classes agree, 0 to 1. Undefined where all say one class: there is no
+    agreement beyond chance then."""
     shares = counts / counts.sum()
-    by_chance = float(shares.sum(axis=0) @ shares.sum(axis=1))
-    return math.nan if by_chance > 1 - 1e-12 else (float(np.trace(shares)) - by_chance) / (1 - by_chance)
+    by_chance = float(shares.sum(axis=1) @ weights @ shares.sum(axis=0))
+    return math.nan if by_chance > 1 - 1e-12 else (float((weights * shares).sum()) - by_chance) / (1 - by_chance)
+
+
+# ---------------------------------------------------------------- two ratings of one case
+
+
+def icc(child: np.ndarray, one: np.ndarray, other: np.ndarray) -> Interval:
+    """ICC(A,1) of two ratings (cases,) each; `child` (cases,) whose each case is."""
+    n = len(one)
+    middle = np.mean([one, other]) if n else 0.0  # the ICC is the same from any origin, and small sums lose no digits
+    one, other = one - middle, other - middle
+    columns = np.column_stack([np.ones(n), one, other, one * one, other * other, one * other])  # (cases, sums)
+    sums = columns.sum(axis=0)
+    value = _icc(sums) if n > 2 else math.nan
+    if math.isnan(value):
+        return Interval(None, None, None, "undefined: the ratings do not vary" if n > 2 else "too few cases")
+    place = np.unique(child, return_inverse=True)[1]
+    children = int(place.max()) + 1
+    if children < 2:
+        return Interval(value, None, None, "one patient only")
+    steps = np.diag(STEP * np.maximum(1.0, np.abs(columns).max(axis=0)))
+    slope = np.array([(_icc(sums + step) - _icc(sums - step)) / (2 * step.max()) for step in steps])
+    psi = np.bincount(place, (columns - sums / n) @ slope)
+    error = math.sqrt(children / (children - 1) * float(psi @ psi))
+    if error < 1e-9 or value >= 1:
+        return Interval(value, None, None, "too few differences for an interval")
+    centre, half = math.atanh(value), _t(children) * error / (1 - value**2)
+    return Interval(value, math.tanh(centre - half), math.tanh(centre + half))
+
+
+def _icc(sums: np.ndarray) -> float:
+    """From the number of cases and the sums of a, b, a^2, b^2 and ab (McGraw & Wong 1996, table 4)."""
+    n, a, b, aa, bb, ab = sums
+    between = ((aa + bb + 2 * ab) / 2 - (a + b) ** 2 / (2 * n)) / (n - 1)  # mean squares of cases, of readers ...
+    readers = (a - b) ** 2 / (2 * n)
+    residual = max(0.0, ((aa + bb - 2 * ab) / 2 - readers) / (n - 1))
+    total = between + residual + 2 * (readers - residual) / n
+    return math.nan if total < 1e-9 else (between - residual) / total
 
 
 # ---------------------------------------------------------------- ranks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Subquery, case, false, func, literal, select, update
@@ -135,33 +136,54 @@ def standing_second_reads(session: Session) -> dict[int, list[BlindRead]]:
     return found
 
 
-def double_reads(session: Session) -> list[tuple[Review, BlindRead]]:
-    """The first read and the second one of every image that has had both, with their readers."""
+@dataclass(frozen=True)
+class DoubleRead:
+    """An image that had a first and a second read; an answer of None: rejected."""
+
+    patient_id: int
+    first_reader_id: int
+    first: dict[str, Any] | None
+    second_reader_id: int
+    second: dict[str, Any] | None
+
+
+def double_reads(session: Session) -> list[DoubleRead]:
     latest = _latest_read()
     query = (
-        select(Review, BlindRead)
+        select(Study.patient_fk, Review.reader_fk, Review.answer, BlindRead.reader_fk, BlindRead.answer)
+        .select_from(Review)
         .join(BlindCase, BlindCase.first_review_fk == Review.id)
+        .join(Study, BlindCase.study_fk == Study.id)
         .join(BlindRead, BlindRead.blind_case_fk == BlindCase.id)
         .join(latest, (BlindRead.blind_case_fk == latest.c.blind_case_fk) & (BlindRead.revision == latest.c.revision))
         .where(BlindCase.kind == BlindKind.SECOND, BlindCase.state.in_(READ_TWICE))
         .order_by(BlindCase.id)
-        .options(joinedload(Review.reader), joinedload(BlindRead.reader))
     )
-    return [(first, second) for first, second in session.execute(query)]
+    return [DoubleRead(*row) for row in session.execute(query)]
 
 
-def gold_reads(session: Session) -> list[tuple[GoldCase, BlindRead]]:
-    """What readers said of gold cases, with the gold case."""
+@dataclass(frozen=True)
+class GoldRead:
+    """What a reader said of a gold case; None: rejected."""
+
+    patient_id: int
+    reader_id: int
+    known: dict[str, Any]
+    answer: dict[str, Any] | None
+
+
+def gold_reads(session: Session) -> list[GoldRead]:
     latest = _latest_read()
     query = (
-        select(GoldCase, BlindRead)
+        select(Study.patient_fk, BlindRead.reader_fk, GoldCase.answer, BlindRead.answer)
+        .select_from(GoldCase)
         .join(BlindCase, BlindCase.gold_fk == GoldCase.id)
+        .join(Study, BlindCase.study_fk == Study.id)
         .join(BlindRead, BlindRead.blind_case_fk == BlindCase.id)
         .join(latest, (BlindRead.blind_case_fk == latest.c.blind_case_fk) & (BlindRead.revision == latest.c.revision))
         .where(BlindCase.state.in_(READ_TWICE))
-        .options(joinedload(BlindRead.reader))
     )
-    return [(gold, read) for gold, read in session.execute(query)]
+    return [GoldRead(*row) for row in session.execute(query)]
 
 
 def beyond_doubt(session: Session) -> list[tuple[Review, Image, Patient, str]]:

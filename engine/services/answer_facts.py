@@ -42,6 +42,7 @@ CLASSES: dict[Task, dict[str, tuple[str, ...]]] = {
     Task.ROP: {name: tuple(kind.value for kind in kinds) for name, kinds in ROP_CLASSES.items()},
     Task.FRACTURE: {"fracture": FRACTURE_CLASSES},
 }
+ORDERED = ("zone", "stage", "plus_disease")  # fields whose classes stand in their order
 
 
 def score_column(name: str, kind: str) -> str:

@@ -26,7 +26,7 @@ from engine.dashboard_sheet import (
 )
 from engine.findings.answers import Fracture, Plus, Task, Zone
 from engine.radiology_metrics import CALIBRATION_BINS, Interval
-from engine.services.answer_facts import CLASSES, NO_READ, PROBABILITY_STEPS, score_column
+from engine.services.answer_facts import CLASSES, NO_READ, ORDERED, PROBABILITY_STEPS, score_column
 from engine.services.figure_filters import Choices, FigureFilter, judged_reads
 from engine.services.figure_parts import (
     BY_CHILD,
@@ -113,6 +113,15 @@ def confusion_of(session: Session, where: Where, name: str, kinds: Sequence[str]
     return Confusion(tuple(kinds), of_cells.reshape(len(kinds), len(kinds)), pairs, children)
 
 
+def kappa_of(confusion: Confusion, name: str) -> Interval:
+    """Weighted quadratically where the classes have an order: a stage 2 called 3 is not as wrong as one called 5."""
+    return confusion.kappa(weighted=name in ORDERED)
+
+
+def kappa_title(name: str) -> str:
+    return "Weighted kappa" if name in ORDERED else "Kappa"
+
+
 def _label(name: str) -> ColumnElement[str]:
     return getattr(AnswerFact, f"label_{name}")
 
@@ -171,7 +180,7 @@ def _tiles(
         tile(MACRO_AUC[name], f"Macro AUC of {FIELD_WORDS[name]}", clustered.macro_auc(list(rankings.values())))
     tile(f"{name}_accuracy", "Same class", confusion.accuracy(), unit="share")
     tile("macro_f1", "Macro F1", confusion.macro_f1())
-    tile(f"{name}_kappa", "Kappa", confusion.kappa())
+    tile(f"{name}_kappa", kappa_title(name), kappa_of(confusion, name))
     if name in WATCHED:
         kind, key = WATCHED[name]
         positives = int(confusion.labelled[confusion.classes.index(kind)])

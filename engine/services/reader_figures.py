@@ -148,10 +148,11 @@ def _agreement(sheet: SheetBuilder, session: Session, filter: FigureFilter, foun
     else:
         confusion = class_figures.confusion_of(session, where, name, CLASSES[filter.task][name])
         missing = class_figures.why_not_enough(confusion, name)
-        kappa = NOTHING if missing else confusion.kappa()
+        kappa = NOTHING if missing else class_figures.kappa_of(confusion, name)
         same = NOTHING if missing else confusion.accuracy()
         sheet.tiles.append(Tile("second_read_agreement", title, same, n, "share", missing=missing))
-        sheet.tiles.append(Tile("second_read_kappa", f"Kappa, {FIELD_WORDS[name]}", kappa, n, missing=missing))
+        title = f"{class_figures.kappa_title(name)}, {FIELD_WORDS[name]}"
+        sheet.tiles.append(Tile("second_read_kappa", title, kappa, n, missing=missing))
         chart = class_figures.matrix(confusion, name, "first reader", "second reader")
         sheet.charts.append(_with(chart, "second_reads", f"Second readers, {FIELD_WORDS[name]}", missing))
     gold = repository.moments(session, of_kind(filter, AnswerKind.GOLD), terms, [AnswerFact.reader_fk])

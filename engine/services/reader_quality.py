@@ -8,48 +8,53 @@ from collections import defaultdict
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
 from sqlalchemy.orm import Session
 
 from db.models import Task as DbTask
 from db.repositories import blind as repository
-from engine import agreement
-from engine.agreement import BlandAltman, Estimate
-from engine.findings.answers import Answer, Fracture, Plus, Stage, Task, Zone
+from engine import clustered_figures as clustered
+from engine.clustered_figures import Confusion, Sums
+from engine.dashboard_sheet import enough
+from engine.findings.answers import Answer, Task
+from engine.radiology_metrics import Interval
 from engine.services.accounts import Actor, require
+from engine.services.answer_facts import CLASSES, ORDERED
 from engine.services.reader_agreement import agree
 
-ENOUGH = 10  # images read twice: below, an estimate says nothing
 LATEST = 500  # decisions whose time counts
 
-# field -> its classes, and whether they have an order
-FIELDS: dict[Task, dict[str, tuple[list[str], bool]]] = {
-    Task.BONE_AGE: {},
-    Task.ROP: {
-        "zone": ([Zone.NONE, Zone.III, Zone.II, Zone.I], True),
-        "stage": (list(Stage), True),
-        "plus_disease": (list(Plus), True),
-    },
-    Task.FRACTURE: {"fracture": (list(Fracture), False)},
-}
+Pair = tuple[int, Answer, Answer]  # child, this reader's answer, the other's
+
+
+@dataclass(frozen=True)
+class BlandAltman:
+    """This reader minus the other one, in months."""
+
+    bias: Interval
+    lower_limit: Interval
+    upper_limit: Interval
 
 
 @dataclass(frozen=True)
 class ReaderQuality:
-    """One reader and task. `pairs`: images that another reader has answered, too; estimates are None below ENOUGH of
-    them or where they are not defined. `kappas` by field, weighted quadratically where the classes have an order;
-    `icc` and `bland_altman` (this reader minus the other one, months) of bone ages."""
+    """One reader and task. `pairs`: images that another reader has answered, too, of so many `children`; `missing` says
+    why nothing is estimated from them. `kappas` by field, weighted quadratically where the classes have an order; `icc`
+    and `bland_altman` of bone ages. `gold_share` is None for too few gold cases."""
 
     reader: str  # display name
     username: str
     task: Task
     pairs: int
-    within_threshold: Estimate | None
-    kappas: dict[str, Estimate | None]
-    icc: Estimate | None
+    missing: str | None
+    within_threshold: Interval | None
+    kappas: dict[str, Interval]
+    icc: Interval | None
     bland_altman: BlandAltman | None
     one_rejected: int  # images that one of the two rejected
     gold: int
-    gold_correct: Estimate | None
+    gold_right: int
+    gold_share: Interval | None
     timed: int
     median_seconds: float | None
 
@@ -58,21 +63,22 @@ def reader_qualities(session: Session, actor: Actor) -> list[ReaderQuality]:
     """By reader and task; none where a reader has neither been compared nor timed. Admins only: readers must not learn
     which cases were gold."""
     require(actor)
-    pairs: dict[tuple[int, Task], list[tuple[Answer, Answer]]] = defaultdict(list)
+    pairs: dict[tuple[int, Task], list[Pair]] = defaultdict(list)
     rejected: dict[tuple[int, Task], int] = defaultdict(int)
-    for first, second in repository.double_reads(session):
-        answers = [read.answer for read in (first, second) if read.answer is not None]
+    for read in repository.double_reads(session):
+        answers = [answer for answer in (read.first, read.second) if answer is not None]
+        readers = (read.first_reader_id, read.second_reader_id)
         if len(answers) == 1:
-            for read in (first, second):
-                rejected[read.reader_fk, Task(answers[0]["task"])] += 1
+            for reader in readers:
+                rejected[reader, Task(answers[0]["task"])] += 1
         elif len(answers) == 2 and answers[0]["task"] == answers[1]["task"]:
             task = Task(answers[0]["task"])
-            pairs[first.reader_fk, task].append((answers[0], answers[1]))
-            pairs[second.reader_fk, task].append((answers[1], answers[0]))
-    gold: dict[tuple[int, Task], list[bool]] = defaultdict(list)
-    for case, read in repository.gold_reads(session):
-        correct = read.answer is not None and agree(read.answer, case.answer)
-        gold[read.reader_fk, Task(case.answer["task"])].append(correct)
+            pairs[readers[0], task].append((read.patient_id, answers[0], answers[1]))
+            pairs[readers[1], task].append((read.patient_id, answers[1], answers[0]))
+    gold: dict[tuple[int, Task], list[tuple[int, bool]]] = defaultdict(list)
+    for read in repository.gold_reads(session):
+        right = read.answer is not None and agree(read.answer, read.known)
+        gold[read.reader_id, Task(read.known["task"])].append((read.patient_id, right))
     found = []
     for reader in repository.readers_with_decisions(session):
         for task in Task:
@@ -86,8 +92,7 @@ def reader_qualities(session: Session, actor: Actor) -> list[ReaderQuality]:
                         task=task,
                         **_of_pairs(task, pairs[key]),
                         one_rejected=rejected[key],
-                        gold=len(gold[key]),
-                        gold_correct=agreement.share(sum(gold[key]), len(gold[key])),
+                        **_of_gold(gold[key]),
                         timed=len(seconds),
                         median_seconds=median(seconds) if seconds else None,
                     )
@@ -95,22 +100,43 @@ def reader_qualities(session: Session, actor: Actor) -> list[ReaderQuality]:
     return found
 
 
-def _of_pairs(task: Task, pairs: list[tuple[Answer, Answer]]) -> dict:
-    enough = len(pairs) >= ENOUGH
+def _of_pairs(task: Task, pairs: list[Pair]) -> dict:
+    child = np.array([child for child, *_ in pairs], dtype=int)
+    missing = enough(len(pairs), len(set(child.tolist())))
+    if missing is not None:
+        nothing = dict.fromkeys(("within_threshold", "icc", "bland_altman"))
+        return {"pairs": len(pairs), "missing": missing, "kappas": {}, **nothing}
+    same = np.array([agree(mine, other) for _, mine, other in pairs], float)
     kappas = {
-        name: agreement.kappa(
-            [mine[name] for mine, _ in pairs], [other[name] for _, other in pairs], classes, weighted=ordered
-        )
-        if enough
-        else None
-        for name, (classes, ordered) in FIELDS[task].items()
+        name: Confusion.of(
+            classes, child, [mine[name] for _, mine, _ in pairs], [other[name] for *_, other in pairs]
+        ).kappa(weighted=name in ORDERED)
+        for name, classes in CLASSES[task].items()
     }
-    compares_months = enough and task is Task.BONE_AGE
-    mine, others = ([pair[which]["bone_age_months"] for pair in pairs] if compares_months else [] for which in (0, 1))
+    icc = bland_altman = None
+    if task is Task.BONE_AGE:
+        mine, others = (np.array([pair[i]["bone_age_months"] for pair in pairs], float) for i in (1, 2))
+        icc, bland_altman = clustered.icc(child, mine, others), _bland_altman(child, mine - others)
     return {
         "pairs": len(pairs),
-        "within_threshold": agreement.share(sum(agree(*pair) for pair in pairs), len(pairs)) if enough else None,
+        "missing": None,
+        "within_threshold": clustered.share(Sums.of(child, same)),
         "kappas": kappas,
-        "icc": agreement.icc(others, mine) if compares_months else None,
-        "bland_altman": agreement.bland_altman(others, mine) if compares_months else None,
+        "icc": icc,
+        "bland_altman": bland_altman,
+    }
+
+
+def _bland_altman(child: np.ndarray, difference: np.ndarray) -> BlandAltman:
+    sums = Sums.of(child, difference)
+    return BlandAltman(clustered.mean(sums), *clustered.limits_of_agreement(sums, float(difference @ difference)))
+
+
+def _of_gold(gold: list[tuple[int, bool]]) -> dict:
+    child, right = np.array([child for child, _ in gold], int), np.array([right for _, right in gold], float)
+    too_few = enough(len(gold), len(set(child.tolist())))
+    return {
+        "gold": len(gold),
+        "gold_right": int(right.sum()),
+        "gold_share": None if too_few else clustered.share(Sums.of(child, right)),
     }

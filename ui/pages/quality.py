@@ -6,16 +6,16 @@ from html import escape
 
 import streamlit as st
 
-from engine.agreement import Estimate
 from engine.errors import PediScreenError
 from engine.findings.answers import Task
 from engine.findings.bone_age import TWO_READINGS_DIFFER_MONTHS
 from engine.findings.summary import answer_words
+from engine.radiology_metrics import Interval
 from engine.services import gold_cases, quality_rules, reader_quality
 from engine.services.accounts import Actor, demo_admin
 from engine.services.gold_cases import Candidate, Gold
 from engine.services.quality_rules import Rule
-from engine.services.reader_quality import ENOUGH, ReaderQuality
+from engine.services.reader_quality import ReaderQuality
 from ui import database, errors, words
 from ui.components import page_parts
 
@@ -111,9 +111,10 @@ def readers(qualities: list[ReaderQuality]) -> None:
     )
     st.html(f'<table class="outcomes">{head}{"".join(_row(one) for one in qualities)}</table>')
     page_parts.caption(
-        "Read twice: by this reader and another one, neither knowing of the other; in brackets 95 % intervals. "
-        "Kappa of zone, stage and plus is weighted quadratically, ICC is ICC(2,1) of absolute agreement. Difference: "
-        "this reader minus the other one, with the limits of agreement. Time: of the latest 500 decisions."
+        "Read twice: by this reader and another one, neither knowing of the other; in brackets 95 % intervals, the "
+        "images of one child counted as one. Kappa of zone, stage and plus is weighted quadratically, ICC is ICC(A,1) "
+        "of absolute agreement. Difference: this reader minus the other one, with the limits of agreement. Right: gold "
+        "cases answered as they should be. Time: of the latest 500 decisions."
     )
 
 
@@ -123,47 +124,52 @@ def _row(one: ReaderQuality) -> str:
         (escape(one.reader), ""),
         (words.TASK[one.task], ""),
         (pairs, "number"),
-        (_share(one.within_threshold, one.pairs), "number"),
-        (_coefficients(one), ""),
+        (_missing(one) if one.missing else _share(one.within_threshold), "number"),
+        (_missing(one) if one.missing else _coefficients(one), ""),
         (_difference(one), ""),
         (str(one.gold or "–"), "number"),
-        (_share(one.gold_correct, one.gold), "number"),
+        (_gold(one), "number"),
         ("–" if one.median_seconds is None else f"{one.median_seconds:.0f} s (n = {one.timed})", "number"),
     ]
     return "<tr>" + "".join(f'<td class="{kind}">{text}</td>' for text, kind in cells) + "</tr>"
 
 
-def _share(estimate: Estimate | None, n: int) -> str:
-    if estimate is None:
-        return _too_few(n)
-    return f"{estimate.value:.0%} ({estimate.low:.0%} to {estimate.high:.0%})"
+def _missing(one: ReaderQuality) -> str:
+    return f'<span class="quiet">{escape(one.missing or "")}</span>' if one.pairs else "–"
 
 
-def _too_few(n: int) -> str:
-    return f'<span class="quiet">not enough cases (n = {n})</span>' if n else "–"
+def _share(found: Interval) -> str:
+    between = "" if found.low is None else f" ({found.low:.0%} to {found.high:.0%})"
+    return f"{found.value:.0%}{between}"
+
+
+def _gold(one: ReaderQuality) -> str:
+    """A few are counted, and nothing is estimated from them."""
+    if one.gold_share is not None:
+        return _share(one.gold_share)
+    return str(one.gold_right) if one.gold else "–"
 
 
 def _coefficients(one: ReaderQuality) -> str:
-    if one.pairs < ENOUGH:
-        return _too_few(one.pairs)
-    if one.task is Task.BONE_AGE:
+    if one.icc is not None:
         return f"ICC {_number(one.icc)}"
     return "<br>".join(f"{FIELD_WORDS[name]} {_number(kappa)}" for name, kappa in one.kappas.items())
 
 
-def _number(estimate: Estimate | None) -> str:
-    if estimate is None:
+def _number(found: Interval) -> str:
+    if found.value is None:
         return '<span class="quiet">not defined: no variation</span>'
-    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+    between = f" ({found.reason})" if found.low is None else f" ({found.low:.2f} to {found.high:.2f})"
+    return f"{found.value:.2f}{between}"
 
 
 def _difference(one: ReaderQuality) -> str:
     if one.bland_altman is None:
-        return _too_few(one.pairs) if one.task is Task.BONE_AGE else "–"
-    found = one.bland_altman
+        return _missing(one) if one.task is Task.BONE_AGE else "–"
+    bias, lower, upper = one.bland_altman.bias, one.bland_altman.lower_limit, one.bland_altman.upper_limit
     return (
-        f"{found.bias.value:+.1f} months ({found.bias.low:+.1f} to {found.bias.high:+.1f})<br>"
-        f'<span class="quiet">limits {found.lower_limit:+.1f} to {found.upper_limit:+.1f}</span>'
+        f"{bias.value:+.1f} months ({bias.low:+.1f} to {bias.high:+.1f})<br>"
+        f'<span class="quiet">limits {lower.value:+.1f} to {upper.value:+.1f}</span>'
     )
 
 

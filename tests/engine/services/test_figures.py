@@ -319,7 +319,9 @@ def test_classes(generated: Session, reads: pd.DataFrame, filter: FigureFilter, 
     assert tile(sheet, f"{name}_accuracy").figure.value == pytest.approx(accuracy_score(label, said))
     # the intervals of F1 and kappa: tests/engine/test_clustered_figures.py
     assert tile(sheet, "macro_f1").figure.value == pytest.approx(f1_score(label, said, average="macro"))
-    assert tile(sheet, f"{name}_kappa").figure.value == pytest.approx(cohen_kappa_score(label, said))
+    weights = None if name == "fracture" else "quadratic"
+    kappa = cohen_kappa_score(label, said, labels=kinds, weights=weights)
+    assert tile(sheet, f"{name}_kappa").figure.value == pytest.approx(kappa)
     assert [[p.n for p in row.points] for row in chart(sheet, "confusion").series] == confusion_matrix(
         label, said, labels=kinds
     ).tolist()
@@ -441,8 +443,10 @@ def test_agreement_of_second_readers_and_what_the_read_does(
     else:
         assert_is(found, share_with_interval(same(second, name), second.child), len(second))
         first, other = (second[column].map(lambda a: a[name]) for column in ("label", "read"))
-        assert tile(sheet, "second_read_kappa").figure.value == pytest.approx(cohen_kappa_score(first, other))
         kinds = [kind.value for kind in KINDS[name]]
+        weights = None if name == "fracture" else "quadratic"
+        kappa = cohen_kappa_score(first, other, labels=kinds, weights=weights)
+        assert tile(sheet, "second_read_kappa").figure.value == pytest.approx(kappa)
         counts = [[p.n for p in row.points] for row in chart(sheet, "second_reads").series]
         assert counts == confusion_matrix(first, other, labels=kinds).tolist()
     gold = pairs[pairs.gold.notna()]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 from sqlalchemy.orm import Session
 
@@ -13,7 +14,7 @@ from engine.errors import NotAllowed
 from engine.findings.answers import Task, bone_age_answer, fracture_answer
 from engine.services import quality_rules
 from engine.services.quality_rules import Rule
-from engine.services.reader_quality import ENOUGH, ReaderQuality, reader_qualities
+from engine.services.reader_quality import ReaderQuality, reader_qualities
 from tests.engine.services.conftest import ADMIN, READER
 from tests.engine.services.test_second_read import SECOND, decide
 
@@ -62,10 +63,14 @@ def test_agreement_of_two_readers_and_their_time(session: Session, new_case: Cal
     hands = of(session, SECOND.username, Task.BONE_AGE)
     difference = np.diff(np.array(months), axis=1).ravel()
     assert hands.bland_altman.bias.value == pytest.approx(difference.mean())
-    assert hands.bland_altman.mean_absolute == pytest.approx(np.abs(difference).mean())
+    interval = stats.ttest_1samp(difference, 0).confidence_interval(0.95)
+    assert (hands.bland_altman.bias.low, hands.bland_altman.bias.high) == pytest.approx((interval.low, interval.high))
+    spread = np.std(difference, ddof=1)
+    limits = (hands.bland_altman.lower_limit.value, hands.bland_altman.upper_limit.value)
+    assert limits == pytest.approx((difference.mean() - 1.96 * spread, difference.mean() + 1.96 * spread))
     assert of(session, READER.username, Task.BONE_AGE).bland_altman.bias.value == pytest.approx(-difference.mean())
     assert hands.within_threshold.value == pytest.approx(np.mean(np.abs(difference) <= 8))
-    assert 0.9 < hands.icc.value < 1 and hands.gold == 0 and hands.gold_correct is None
+    assert 0.9 < hands.icc.value < 1 and hands.gold == 0 and hands.gold_share is None
 
 
 def test_too_few_pairs_give_no_estimate(session: Session, new_case: Callable) -> None:
@@ -74,6 +79,7 @@ def test_too_few_pairs_give_no_estimate(session: Session, new_case: Callable) ->
     decide(session, READER, case, fracture_answer("buckle"))
     decide(session, SECOND, case, fracture_answer("buckle"))
     found = of(session, READER.username, Task.FRACTURE)
-    assert found.pairs == 1 < ENOUGH and found.within_threshold is None and found.kappas == {"fracture": None}
+    assert (found.pairs, found.missing) == (1, "not enough cases (n = 1)")
+    assert found.within_threshold is None and found.kappas == {}
     with pytest.raises(NotAllowed):
         reader_qualities(session, READER)
