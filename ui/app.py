@@ -13,6 +13,7 @@ from ui.components import connection, plot_code
 
 CURRENT = ' aria-current="true"'
 PAGES_OF_CHARTS = ("dashboards", "growth", "retrain")
+PAGES_OF_FILMS = ("review", "adjudication")
 HERE = Path(__file__).parent
 ICON = str(HERE / "icon.png")
 
@@ -49,7 +50,8 @@ page = st.navigation(
 
 with st.container(key="whoami"):
     connection.watch()
-    plot_code.fetch_early(soon=page.url_path in PAGES_OF_CHARTS)
+    if page.url_path not in PAGES_OF_FILMS:
+        plot_code.fetch_early(run=page.url_path in PAGES_OF_CHARTS)
     st.html('<span class="tag">Demo · not for diagnostic use</span>')
     with st.popover(state.current_user().display_name, type="tertiary"):
         # Links, not a widget: another user is another session, which knows nothing of what the one before has typed.

@@ -1,18 +1,21 @@
-/* Streamlit imports the same address when it draws its first chart, and then finds the module loaded. */
+/* Streamlit imports the same address when it draws its first chart, and then finds the module there. */
 
 const QUIET_MS = 1500; // what the page itself shows comes first
 
-let isAsked = false; // once a window
-
-function load(path) {
-  if (isAsked) return;
-  isAsked = true;
-  import(new URL(path, window.location.origin).href).catch(() => {
-    isAsked = false; // Streamlit tries itself, and says what is wrong
-  });
+function fetchOnly(url) {
+  if (document.querySelector(`link[rel=modulepreload][href="${url}"]`)) return;
+  const link = document.createElement("link");
+  link.rel = "modulepreload";
+  link.href = url;
+  document.head.append(link);
 }
 
 export default function ({ data }) {
-  if (data.soon) load(data.path);
-  else if (!isAsked) setTimeout(() => requestIdleCallback(() => load(data.path)), QUIET_MS);
+  const url = new URL(data.path, window.location.origin).href;
+  if (data.run) {
+    import(url).catch(() => {}); // Streamlit tries itself, and says what is wrong
+    return;
+  }
+  const timer = setTimeout(fetchOnly, QUIET_MS, url);
+  return () => clearTimeout(timer);
 }
