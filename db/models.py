@@ -295,6 +295,9 @@ class Study(Base):
         Index("ix_study_status_learn_group", "status", "learn_group"),
         Index("ix_study_acquired_on", "acquired_on"),
         Index("ix_study_received_at", "received_at"),
+        # what can be chosen on the dashboards, and whether they have to say "phantoms among them"
+        Index("ix_study_site", "site"),
+        Index("ix_study_is_phantom", "is_phantom"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -140,11 +140,16 @@ class Confusion:
         """`child` (cases,) whose each is."""
         place = {kind: i for i, kind in enumerate(classes)}
         cell = [place[one] * len(place) + place[other] for one, other in zip(label, answer, strict=True)]
+        return cls.of_cells(classes, child, np.array(cell, int), np.ones(len(cell), int))
+
+    @classmethod
+    def of_cells(cls, classes: Sequence[str], child: np.ndarray, cell: np.ndarray, count: np.ndarray) -> Confusion:
+        """`count` (rows,) cases of a child in a cell, which are numbered row by row."""
+        k = len(classes)
         child = np.unique(child, return_inverse=True)[1]
-        of_child = np.zeros((child.max(initial=-1) + 1, len(place) ** 2))
-        np.add.at(of_child, (child, cell), 1)
-        counts = of_child.sum(axis=0).reshape(len(place), len(place))
-        return cls(tuple(classes), counts, of_child.T @ of_child, len(of_child))
+        of_child = np.zeros((child.max(initial=-1) + 1, k * k))
+        np.add.at(of_child, (child, cell), count)
+        return cls(tuple(classes), of_child.sum(axis=0).reshape(k, k), of_child.T @ of_child, len(of_child))
 
     @property
     def n(self) -> int:

@@ -103,14 +103,9 @@ def why_not_enough(confusion: Confusion, name: str) -> str | None:
 
 def confusion_of(session: Session, where: Where, name: str, kinds: Sequence[str]) -> Confusion:
     """Of field `name`, label by answer."""
-    counts, together, children = repository.cells(session, where, [_label(name), _read(name)])
-    place = {(label, answer): i for i, (label, answer) in enumerate((a, b) for a in kinds for b in kinds)}
-    of_cells, pairs = np.zeros(len(place)), np.zeros((len(place), len(place)))
-    for cell, count in counts.items():
-        of_cells[place[cell]] = count
-    for one, other, product in together:
-        pairs[place[one], place[other]] = product
-    return Confusion(tuple(kinds), of_cells.reshape(len(kinds), len(kinds)), pairs, children)
+    cell = _number(_label(name), kinds) * len(kinds) + _number(_read(name), kinds)
+    child, place, count = np.array(repository.cells(session, where, cell), np.int64).reshape(-1, 3).T
+    return Confusion.of_cells(tuple(kinds), child, place, count)
 
 
 def kappa_of(confusion: Confusion, name: str) -> Interval:
@@ -130,9 +125,9 @@ def _read(name: str) -> ColumnElement[str]:
     return getattr(AnswerFact, f"read_{name}")
 
 
-def _number(name: str, kinds: Sequence[str]) -> ColumnElement[int]:
-    """Of the label among the classes."""
-    return case(*((_label(name) == kind, i) for i, kind in enumerate(kinds)), else_=-1)
+def _number(answer: ColumnElement[str], kinds: Sequence[str]) -> ColumnElement[int]:
+    """Of the answer among the classes."""
+    return case(*((answer == kind, i) for i, kind in enumerate(kinds[:-1])), else_=len(kinds) - 1)
 
 
 def _rankings(
@@ -140,7 +135,7 @@ def _rankings(
 ) -> tuple[dict[str, Ranking], dict[str, list[tuple[float, float]]]]:
     """Of each class that occurs: its AUC and the points of its ROC curve."""
     columns = [getattr(AnswerFact, score_column(name, kind)) for kind in kinds]
-    rows = repository.scores(session, [*where, columns[0].is_not(None)], _number(name, kinds), columns)
+    rows = repository.scores(session, [*where, columns[0].is_not(None)], _number(_label(name), kinds), columns)
     if not rows:
         return {}, {}
     table = np.array(rows, dtype=np.int64)  # (cases, child + label + scores)
@@ -301,7 +296,9 @@ def _auc_difference(session: Session, filter: FigureFilter, name: str) -> Interv
     other = aliased(AnswerFact)
     columns = [getattr(fact, score_column(name, kind)) for fact in (AnswerFact, other) for kind in kinds]
     where = [*judged_reads(filter), *same_case(other, filter.other_version_id or NO_READ)]
-    rows = repository.scores(session, [*where, *(c.is_not(None) for c in columns)], _number(name, kinds), columns)
+    rows = repository.scores(
+        session, [*where, *(c.is_not(None) for c in columns)], _number(_label(name), kinds), columns
+    )
     table = np.array(rows, dtype=np.int64).reshape(-1, 2 + len(columns))
     child = np.unique(table[:, 0], return_inverse=True)[1]
     pairs = [

@@ -77,7 +77,9 @@ def _field(task: Task, field: str | None) -> str | None:
 
 
 def _has_phantoms(session: Session, where) -> bool:
-    return repository.is_any(session, [*where, AnswerFact.is_phantom])
+    """Asked of all studies first: where none is a phantom, no case is looked at."""
+    is_any = repository.is_any_study(session, [Study.is_phantom])
+    return is_any and repository.is_any(session, [*where, AnswerFact.is_phantom])
 
 
 def _sheet(title, filter, found, builder, notes, is_phantom, field=None, alerts=(), *, with_model=True) -> Sheet:

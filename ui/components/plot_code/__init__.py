@@ -1,7 +1,8 @@
 """Streamlit's drawing code (plotly: 4.7 MB, half a second of the browser's time) ahead of the first chart.
 
-A page of charts has it run while its figures are still being counted. Other pages only have it fetched and compiled, which
-costs them nothing: run there, it would hold up whoever opens a case just then. Pages that show a film do neither."""
+A page of charts has it run while its figures are still being counted. Other pages only have it fetched and compiled,
+which costs them nothing: run there, it would hold up whoever opens a case just then. Pages that show a film do
+neither."""
 
 from __future__ import annotations
 
