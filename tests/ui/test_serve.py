@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from engine.findings.answers import Task
 from engine.services import review
 from engine.services.accounts import demo_reader
-from tests.ui.keys import keys_are_bound
+from tests.ui.keys import keys_are_bound, page_rests
 from tests.workstation import AddCase
 
 
@@ -109,10 +109,12 @@ def test_enter_pressed_twice_does_not_decide_a_case_nobody_has_seen(
     expect(film).to_have_attribute("data-state", "ready")
     expect(confirm_button(page, cases[0].image_id)).to_be_enabled()
     keys_are_bound(page, "Enter")
+    page_rests(page)
     page.keyboard.press("Enter")
     page.keyboard.press("Enter")
     expect(film).to_have_attribute("data-image", str(cases[1].image_id))
     page.keyboard.press("Enter")
+    expect(page.get_by_text("Enter came before the film was in view")).to_be_visible()
     page.wait_for_timeout(1000)
     decided = [review.load_study(session, demo_reader(), case.study_id).images[0].decision for case in cases]
     assert [decision is not None for decision in decided] == [True, False, False]
