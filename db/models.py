@@ -580,6 +580,8 @@ class BlindAnswer(Base):
     image_fk: Mapped[int] = mapped_column(ForeignKey("image.id"))
     reader_fk: Mapped[int] = mapped_column(ForeignKey("user_account.id"), index=True)
     answer: Mapped[dict[str, Any]]
+    comment: Mapped[str | None] = mapped_column(Text)
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)  # what was added to the answer, marks on the film
     seconds: Mapped[float | None]  # from image shown to this answer
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 

@@ -78,6 +78,8 @@ class ImageOut(Schema):
     read: ReadOut | None
     read_hidden: bool = Field(description="the read is shown after a blind answer")
     blind_answer: dict[str, Any] | None = Field(description="what this reader answered before they saw the read")
+    blind_comment: str | None
+    blind_details: dict[str, Any] = Field(description="what they added to it, and marked on the film")
     withheld: str | None = Field(description="why neither the decisions are shown nor one can be recorded")
     reviews: tuple[ReviewOut, ...] = Field(description="the latest first")
     seen_review_id: int | None = Field(description="send it back with a review")
@@ -169,6 +171,8 @@ class BlindAnswerIn(Schema):
 
     image_id: int | None = Field(None, description="may be left out where the study has one image")
     answer: dict[str, Any]
+    comment: str | None = Field(None, max_length=2000)
+    details: dict[str, Any] = Field(default_factory=dict)
     seconds: float | None = Field(None, ge=0, description="from image shown to this answer")
 
 

@@ -146,7 +146,9 @@ def record_review(session: DatabaseSession, actor: ActingUser, study_id: int, bo
 def give_blind_answer(session: DatabaseSession, actor: ActingUser, study_id: int, body: BlindAnswerIn) -> StudyOut:
     """Answer before the read is shown; the answer is the study with its read. 409 when it was shown already."""
     image_id = _image_of(images.study_image_ids(session, actor, study_id), study_id, body.image_id)
-    blind_reading.give_blind_answer(session, actor, image_id, body.answer, body.seconds)
+    blind_reading.give_blind_answer(
+        session, actor, image_id, body.answer, body.seconds, comment=body.comment, details=body.details
+    )
     return StudyOut.model_validate(review.load_study(session, actor, study_id))
 
 

@@ -10,6 +10,7 @@ Sources
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -22,6 +23,7 @@ from engine.findings.rop import STAGES, Eye, Reactivation, Regression, Treatment
 from engine.findings.urgency import Urgency
 
 Additions = dict[str, bool | str]
+MAX_LENGTH = 4000  # characters of a comment, and of the details as JSON
 
 
 class Method(StrEnum):
@@ -128,6 +130,20 @@ def checked(answer: Answer, details: Mapping[str, Any]) -> Additions:
     elif task is Task.FRACTURE:
         _check_fracture(Fracture(answer["fracture"]), additions)
     return {name: value for name, value in additions.items() if value not in NOT_SAID}
+
+
+def checked_details(answer: Answer | None, details: Mapping[str, Any]) -> dict[str, Any]:
+    """What is stored beside an answer: the additions checked against it, everything else as it came; of a rejection
+    nothing that says more of a finding. Raises AnswerRefused."""
+    names = {name for fields in FIELDS.values() for name in fields}
+    others = {name: value for name, value in details.items() if name not in names}
+    return others if answer is None else others | checked(answer, details)
+
+
+def check_length(comment: str | None, details: Mapping[str, Any]) -> None:
+    """Raises AnswerRefused."""
+    if len(comment or "") > MAX_LENGTH or len(json.dumps(details)) > MAX_LENGTH:
+        raise AnswerRefused("too_long", f"comment and details may have at most {MAX_LENGTH} characters each")
 
 
 def stored(answer: Answer | None, details: Mapping[str, Any]) -> Additions:

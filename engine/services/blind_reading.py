@@ -31,6 +31,7 @@ from db.repositories.reviews import latest_reviews, reviews_of_images
 from db.repositories.studies import image_ids_of_study, locked_image
 from db.session import writing
 from engine.errors import AnswerRefused, Conflict, NotFound
+from engine.findings import additions
 from engine.findings.answers import Answer, check_answer
 from engine.findings.urgency import Urgency, most_urgent
 from engine.services import audit, case_state
@@ -170,14 +171,24 @@ def blind_answers_given(session: Session, actor: Actor, image_ids: Sequence[int]
 
 
 def give_blind_answer(
-    session: Session, actor: Actor, image_id: int, answer: dict[str, Any], seconds: float | None = None
+    session: Session,
+    actor: Actor,
+    image_id: int,
+    answer: dict[str, Any],
+    seconds: float | None = None,
+    *,
+    comment: str | None = None,
+    details: Mapping[str, Any] | None = None,
 ) -> Answer:
-    """Answer before the read is shown, which it is from then on; it stays beside the decision. Commits.
+    """Answer before the read is shown, which it is from then on; it stays beside the decision, with what was said and
+    marked besides. Commits.
 
     Sending the same answer twice stores it once. Raises Conflict where the actor has answered otherwise already, or has
     seen the read; AnswerRefused, NotFound, NotAllowed."""
     require(actor, *READERS)
     checked = check_answer(answer)
+    additions.check_length(comment, details or {})
+    checked_details = additions.checked_details(checked, details or {})
     with writing(session):
         found = locked_image(session, image_id)
         if found is None:
@@ -196,6 +207,7 @@ def give_blind_answer(
             raise Conflict("the read of this image is not hidden from you: decide about it")
         if checked["task"] != study.task:
             raise AnswerRefused("wrong_task", f"the case is read for {study.task}, the answer is for {answer['task']}")
-        session.add(BlindAnswer(image_fk=image_id, reader_fk=reader.id, answer=checked, seconds=seconds))
+        said = {"answer": checked, "comment": (comment or "").strip() or None, "details": checked_details}
+        session.add(BlindAnswer(image_fk=image_id, reader_fk=reader.id, seconds=seconds, **said))
         audit.record(session, actor, "blind_answer.given", f"image:{image_id}")
         return checked

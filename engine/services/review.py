@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -36,8 +35,6 @@ from engine.services import audit, blind_reading, case_state, claims, gold_cases
 from engine.services.accounts import READERS, Actor, account_of, require
 from engine.services.blind_reading import KnownToReader, Shown
 from engine.services.study_view import ImageView, ReadView, ReviewView, StudyView
-
-MAX_COMMENT = 4000  # characters
 
 __all__ = [
     "Decision",
@@ -104,7 +101,7 @@ def record_review(session: Session, actor: Actor, image_id: int, decision: Decis
                 "blind_answer_missing", "this examination is read blind first: give your own answer, then decide"
             )
         verdict, answer = _checked(decision, image, study, prediction)
-        details = _details(decision, answer)
+        details = additions.checked_details(answer, decision.details)
 
         if latest is not None and latest.id != decision.seen_review_id:
             if _is_same(shown, reader, verdict, answer, details, decision):
@@ -157,8 +154,7 @@ def _checked(
     decision: Decision, image: Image, study: Study, prediction: Prediction | None
 ) -> tuple[Verdict, Answer | None]:
     """The verdict and the answer to store. Raises AnswerRefused, Conflict."""
-    if len(_comment(decision) or "") > MAX_COMMENT or len(json.dumps(decision.details)) > MAX_COMMENT:
-        raise AnswerRefused("too_long", f"comment and details may have at most {MAX_COMMENT} characters each")
+    additions.check_length(_comment(decision), decision.details)
     if decision.verdict == Verdict.WITHDRAWN:
         raise AnswerRefused("not_a_decision", "a decision is withdrawn by undo_review")
     if (decision.verdict == Verdict.REJECTED) != (decision.reject_reason is not None):
@@ -185,14 +181,6 @@ def _checked(
     if prediction is not None and answer == prediction.answer:
         return Verdict.CONFIRMED, answer
     return Verdict.CORRECTED, answer
-
-
-def _details(decision: Decision, answer: Answer | None) -> dict[str, Any]:
-    """As they are stored: the additions checked against the answer, and as `additions` writes them. Raises
-    AnswerRefused."""
-    names = {name for fields in additions.FIELDS.values() for name in fields}
-    others = {name: value for name, value in decision.details.items() if name not in names}
-    return others if answer is None else others | additions.checked(answer, decision.details)
 
 
 def _is_same(

@@ -69,7 +69,8 @@ class ReviewView:
 @dataclass(frozen=True, kw_only=True)
 class ImageView(ShownFilm):
     """`read` is the latest one, None while it is queued or blocked (`read_blocked_reason` says why), and while
-    `read_hidden`: the reader answers before they see it, and `blind_answer` is what they said.
+    `read_hidden`: the reader answers before they see it, and `blind_answer` is what they said, `blind_comment` and
+    `blind_details` what they said and marked besides.
     `reviews` has the latest first; `decision` is the one in force, None when there is none or it was withdrawn.
     `withheld` says why what others decided must not be shown to this reader, who cannot decide either.
     Pass `seen_review_id` back with a Decision: it is how a decision made in the meantime is noticed."""
@@ -82,6 +83,8 @@ class ImageView(ShownFilm):
     read: ReadView | None
     read_hidden: bool
     blind_answer: Answer | None
+    blind_comment: str | None
+    blind_details: dict[str, Any]
     reviews: tuple[ReviewView, ...]
     decision: ReviewView | None
     seen_review_id: int | None
@@ -175,6 +178,8 @@ def _image_view(
         read=read,
         read_hidden=read_hidden,
         blind_answer=blind_answer.answer if blind_answer else None,
+        blind_comment=blind_answer.comment if blind_answer else None,
+        blind_details=blind_answer.details if blind_answer else {},
         reviews=views,
         decision=views[0] if views and views[0].verdict != Verdict.WITHDRAWN else None,
         seen_review_id=views[0].review_id if views else None,

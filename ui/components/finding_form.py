@@ -85,9 +85,10 @@ def _known(task: Task, image: ImageView) -> tuple[Answer | None, Additions]:
     decision = image.decision
     if decision is not None and decision.answer is not None and decision.answer["task"] == task:
         return decision.answer, additions.stored(decision.answer, decision.details)
-    for answer in (image.blind_answer, image.read.answer if image.read else None):
+    said = [(image.blind_answer, image.blind_details), (image.read.answer if image.read else None, {})]
+    for answer, details in said:
         if answer is not None and answer["task"] == task:
-            return answer, {}
+            return answer, additions.stored(answer, details)
     return None, {}
 
 

@@ -27,7 +27,9 @@ def show(study: StudyView, image: ImageView) -> None:
         return
     st.html(_title(read))
     if image.blind_answer is not None:
-        page_parts.notice(f"You answered {answer_words(image.blind_answer)} before you saw the read.")
+        page_parts.notice(
+            f"You answered {answer_words(image.blind_answer, image.blind_details)} before you saw the read."
+        )
     if read.abstained or read.answer is None:
         _refusal(read.reason)
         return

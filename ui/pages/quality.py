@@ -101,7 +101,8 @@ def readers(qualities: list[ReaderQuality]) -> None:
     if not qualities:
         page_parts.empty(
             "No reader can be compared yet",
-            "Each reader appears here with their first timed decisions or second reads.",
+            "Each reader appears here with their first timed decision. Set a share of second reads above: from 10 images "
+            "read twice, agreement, kappa or ICC and the differences follow.",
         )
         return
     head = (
@@ -187,7 +188,8 @@ def gold_set(gold: list[Gold], candidates: list[Candidate]) -> None:
         page_parts.caption(f"and {len(gold) - SHOWN} more")
     if not candidates:
         page_parts.empty(
-            "No case is beyond doubt yet", "Cases that two readers agree on, or an adjudicator settled, appear here."
+            "No case is beyond doubt yet",
+            "Cases that two blind readers agree on, or an adjudicator settled, appear here to be chosen.",
         )
         return
     st.html('<div class="block-title part"><span>Beyond doubt, and not used yet</span></div>')

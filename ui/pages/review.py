@@ -290,7 +290,7 @@ def save(study: StudyView, image: ImageView, sitting: Sitting) -> None:
     if entered.answer is None:
         return  # emptied with the same key; the form says what is missing
     if primary.is_blind:
-        commit_blind(image, sitting, entered.answer)
+        commit_blind(image, sitting, entered.answer, comment, details)
     if primary.verdict is None:
         go_on(study, image)
     decision = Decision(
@@ -341,22 +341,32 @@ def may_take_read(image: ImageView, entered: Entered) -> bool:
     return image.blind_answer is not None and read_answer is not None and read_answer != entered.answer
 
 
-def commit_blind(image: ImageView, sitting: Sitting, answer: Answer) -> NoReturn:
-    """Keep the answer given before the read is shown, and show it."""
+def commit_blind(image: ImageView, sitting: Sitting, answer: Answer, comment: str | None, details: dict) -> NoReturn:
+    """Keep the answer given before the read is shown, with what was said and marked besides, and show the read."""
     with database.session() as session:
-        user = state.current_user()
-        blind_reading.give_blind_answer(session, user, image.image_id, answer, sitting.seconds())
+        blind_reading.give_blind_answer(
+            session,
+            state.current_user(),
+            image.image_id,
+            answer,
+            sitting.seconds(),
+            comment=comment,
+            details=details,
+        )
     st.rerun(scope="app")
 
 
 def own_comment(image: ImageView) -> str | None:
-    """What this reader said when they decided; another's comment is not theirs to repeat."""
-    return image.decision.comment if image.decision is not None and image.decision.is_mine else None
+    """What this reader said when they decided, or before they saw the read; another's comment is not theirs to
+    repeat."""
+    if image.decision is None:
+        return image.blind_comment
+    return image.decision.comment if image.decision.is_mine else None
 
 
 def draw_remarks(study: StudyView, image: ImageView) -> None:
     """A comment, and what the reader looked for besides the answer. Opens with what they said before."""
-    before = image.decision.details if image.decision else {}
+    before = image.decision.details if image.decision else image.blind_details
     for name, value in (
         ("comment", own_comment(image) or ""),
         ("quality", before.get("quality")),

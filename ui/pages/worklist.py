@@ -40,6 +40,7 @@ def show() -> None:
         user = state.current_user()
         overview = worklist.overview(session, user)
         if overview.total == 0:
+            page_parts.title("Worklist")
             page_parts.empty(
                 "No studies yet",
                 "Add films on the upload page, or run <code>pediscreen ingest FOLDER</code>. "

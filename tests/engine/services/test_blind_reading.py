@@ -59,6 +59,22 @@ def test_the_read_is_shown_after_the_answer_and_both_are_kept(
     assert tuple(kept) == (bone_age_answer(100), 6.5, bone_age_answer(106), 11.0)
 
 
+def test_what_is_said_and_marked_besides_is_checked_and_kept(
+    session: Session, new_case: Callable, blind_first: None
+) -> None:
+    case = new_case(Task.BONE_AGE)
+    answer, regions = bone_age_answer(100), [{"x0": 1, "y0": 2, "x1": 9, "y1": 8}]
+    for details, why in (({"notch": True}, "says nothing about a bone age"), ({"x": "x" * 5000}, "at most 4000")):
+        with pytest.raises(AnswerRefused, match=why):
+            blind_reading.give_blind_answer(session, READER, case.image_id, answer, details=details)
+    assert image_of(session, case).read_hidden
+
+    details = {"method": "atlas", "regions": regions}
+    blind_reading.give_blind_answer(session, READER, case.image_id, answer, comment=" carpals ahead ", details=details)
+    shown = image_of(session, case)
+    assert (shown.blind_comment, shown.blind_details) == ("carpals ahead", details)
+
+
 def test_nobody_answers_blind_twice(session: Session, new_case: Callable, blind_first: None) -> None:
     case = new_case(Task.BONE_AGE)
     give = lambda answer: blind_reading.give_blind_answer(session, READER, case.image_id, answer)  # noqa: E731

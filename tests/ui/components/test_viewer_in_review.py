@@ -136,5 +136,4 @@ def test_marks_of_another_image_are_not_taken_for_this_ones(
     state = {viewer.KEY: {"kept": {"image": image.image_id, "regions": [region]}}}
     monkeypatch.setattr(viewer.st, "session_state", state)
     assert viewer.marks_of(image) == {"regions": [region]}
-    assert viewer.has_new_marks(image)
     assert viewer.marks_of(replace(image, image_id=image.image_id + 1)) == {}

@@ -403,7 +403,9 @@ def test_blind_first_the_answer_comes_before_the_read(open_page: OpenPage, add_c
     assert (image.decision.answer, image.blind_answer) == (fracture_answer("buckle"), fracture_answer("normal"))
 
 
-def test_what_was_added_blind_goes_into_the_decision(open_page: OpenPage, add_case: AddCase, session: Session) -> None:
+def test_what_was_added_blind_is_kept_and_goes_into_the_decision(
+    open_page: OpenPage, add_case: AddCase, session: Session
+) -> None:
     quality_rules.set_rule(session, demo_admin(), Rule(Task.BONE_AGE, blind_first=True))
     case = add_case(Task.BONE_AGE, bone_age_answer(110))
     at = open_page("review", study=case.study_id)
@@ -412,8 +414,12 @@ def test_what_was_added_blind_goes_into_the_decision(open_page: OpenPage, add_ca
     at.button_group(key=f"finding_method_{case.image_id}").set_value("atlas")
     at.text_input(key=f"finding_comment_{case.image_id}").set_value("carpals ahead").run()
     press(at, "confirm")
-    assert "You answered 10 y 2 m before you saw the read" in everything_said(at)
+    assert "You answered 10 y 2 m, by the atlas before you saw the read" in everything_said(at)
+    image = image_of(session, case.study_id)
+    assert (image.blind_comment, image.blind_details) == ("carpals ahead", {"method": "atlas"})
+    at.text_input(key=f"finding_comment_{case.image_id}").set_value("").run()  # the read made them think again
     press(at, "confirm")
     decision = image_of(session, case.study_id).decision
-    assert (decision.answer, decision.comment) == (bone_age_answer(122), "carpals ahead")
+    assert (decision.answer, decision.comment) == (bone_age_answer(122), None)
     assert decision.details == {"method": "atlas"}
+    assert image_of(session, case.study_id).blind_comment == "carpals ahead"

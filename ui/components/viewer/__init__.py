@@ -106,14 +106,13 @@ def marks_of(image: ImageView) -> dict[str, Any]:
     photograph. What is not marked is left out."""
     value = (st.session_state.get(KEY) or {}).get("kept")
     if not isinstance(value, dict) or value.get("image") != image.image_id:
-        value = image.decision.details if image.decision else {}
+        value = _stored(image)
     return checked_marks(value, image.rows, image.cols)
 
 
-def has_new_marks(image: ImageView) -> bool:
-    """Whether the marks differ from those of the decision in force."""
-    stored = image.decision.details if image.decision else {}
-    return marks_of(image) != checked_marks(stored, image.rows, image.cols)
+def _stored(image: ImageView) -> dict[str, Any]:
+    """Of the decision in force, else of the answer that was given before the read was seen."""
+    return image.decision.details if image.decision else image.blind_details
 
 
 def checked_marks(value: dict[str, Any], rows: int, cols: int) -> dict[str, Any]:
