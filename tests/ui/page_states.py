@@ -59,7 +59,7 @@ from tests.workstation import WORKER, case_adder, film_pixels, read_of
 
 OUT = Path("data/page-states")
 SIZES = ((1440, 900), (1920, 1080))
-PATIENCE_MS = 60_000
+PATIENCE_MS = 30_000
 RESTS_MS = 700
 AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "resultTypes": ["violations"]}
 # What sticks out of its place unseen, or pushes the page sideways.

@@ -101,8 +101,8 @@ def readers(qualities: list[ReaderQuality]) -> None:
     if not qualities:
         page_parts.empty(
             "No reader can be compared yet",
-            "Each reader appears here with their first timed decision. Set a share of second reads above: from 10 images "
-            "read twice, agreement, kappa or ICC and the differences follow.",
+            "Each reader appears here with their first timed decision. Set a share of second reads above: from 10 "
+            "images read twice, agreement, kappa or ICC and the differences follow.",
         )
         return
     head = (
