@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -68,10 +69,11 @@ TOO_WIDE = """() => {
     const { scrollWidth, clientWidth } = document.documentElement;
     if (scrollWidth > clientWidth) found.push(`the page is ${scrollWidth - clientWidth} pixels too wide`);
     for (const element of document.querySelectorAll('[data-testid=stMainBlockContainer] *')) {
-        if (!(element instanceof HTMLElement) || element.scrollWidth <= element.clientWidth + 1) continue;
+        if (!(element instanceof HTMLElement) || element.scrollWidth <= element.clientWidth + 8) continue;
         if (!element.clientWidth || getComputedStyle(element).overflowX !== 'visible') continue;
         if (element.closest('.js-plotly-plot, svg, .st-key-whoami, [inert]')) continue;
-        found.push(`too wide: ${element.tagName}.${element.className} ${element.innerText.slice(0, 60)}`);
+        const said = `${element.scrollWidth - element.clientWidth} pixels too wide: ${element.innerText.slice(0, 60)}`;
+        found.push(`${element.tagName}.${element.className} ${said}`);
     }
     return found;
 }"""
@@ -538,7 +540,7 @@ def open_shot(page: Page, address: str, shot: Shot) -> None:
     if shot.says:
         expect(page.get_by_text(shot.says).first).to_be_visible(timeout=PATIENCE_MS)
     if shot.path.startswith("review?") and "9999" not in shot.path and not shot.name.startswith("no-database"):
-        page.wait_for_function("() => document.querySelector('.viewer:is([data-state=ready], [data-state=error])')")
+        expect(page.locator("section.viewer")).to_have_attribute("data-state", re.compile("ready|error"))
     if not shot.name.endswith("no-connection"):
         at_rest(page)
     page.mouse.move(5, 5)
