@@ -1,9 +1,9 @@
 """The viewer in a browser, on 16-bit films of 2048 x 2500.   python -m tests.benchmarks.viewer [FOLDER]
 
 Starts the web process on films and reads made here, opens the first case in Chromium, and prints one JSON line each:
-first page; grey levels read back from the canvas against `pediscreen render`; window and level by drag, in frames a
-second; and the time from a decision by key to the next film on screen. FOLDER is made on the first run and used again,
-so that only the measuring is timed on the next."""
+first page; grey levels read back from the canvas against `pediscreen render` and dcmtk; window and level by drag, in
+frames a second; and the time from a decision by key to the next film on screen. FOLDER is made on the first run and
+used again, so that only the measuring is timed on the next."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from db import migrate
 from db.session import engine_for, session_scope
 from engine.settings import PROJECT_DIR, settings
 from tests.conftest import CHROMIUM, CHROMIUM_FLAGS
+from tests.engine.imaging.dicom_conformance import run_dcmtk
 from tests.pediscreen_up import free_port
 from tests.workstation import case_adder, film_pixels
 
@@ -34,6 +35,7 @@ ROWS, COLS = 2500, 2048
 CASES, DECISIONS = 26, 20
 LOOKS_FOR_S = 0.9  # the reader looks at each film for so long at least; the next one is fetched meanwhile
 DRAG_FOR_MS = 3000
+WIDE = {"BitsStored": 16, "HighBit": 15, "WindowCenter": [30000, 40000], "WindowWidth": [60000, 20000]}
 
 READ_CANVAS = """canvas => {
     const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
@@ -86,6 +88,13 @@ WATCH = """
 """
 
 
+def large_film(rng: np.random.Generator) -> np.ndarray:
+    """16 bit, 2500 x 2048, with noise."""
+    smooth = film_pixels(ROWS, COLS).astype(np.float32) * 15
+    noise = rng.normal(0, 300, (ROWS, COLS)).astype(np.float32)
+    return np.clip(smooth + noise, 0, 65535).astype(np.uint16)
+
+
 def prepare(folder: Path) -> None:
     """Films, their decoded pixels, and a database with a read of each."""
     data_dir = folder / "data"
@@ -96,13 +105,10 @@ def prepare(folder: Path) -> None:
     migrate.upgrade(url)
     (folder / "films").mkdir()
     rng = np.random.default_rng(6)
-    smooth = film_pixels(ROWS, COLS).astype(np.float32) * 15
-    wide = {"BitsStored": 16, "HighBit": 15, "WindowCenter": [30000, 40000], "WindowWidth": [60000, 20000]}
     with session_scope(url) as session:
         add = case_adder(session, folder / "films")
         for _ in range(CASES):
-            noise = rng.normal(0, 300, (ROWS, COLS)).astype(np.float32)
-            add(pixels=np.clip(smooth + noise, 0, 65535).astype(np.uint16), **wide)
+            add(pixels=large_film(rng), **WIDE)
     with engine_for(url).connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     engine_for(url).dispose()
@@ -140,18 +146,9 @@ def canvas(page: Page) -> np.ndarray:
     return np.frombuffer(base64.b64decode(read["bytes"]), np.uint8).reshape(read["height"], read["width"])
 
 
-def grey_levels(page: Page, film: Path, folder: Path) -> dict:
-    """The whole film at 1:1, moved across the canvas piece by piece, against the file that `render` writes."""
-    out = folder / "rendered.png"
-    subprocess.run(
-        [sys.executable, "-m", "engine.cli", "render", str(film), str(out)],
-        check=True,
-        cwd=PROJECT_DIR,
-        stdout=subprocess.DEVNULL,
-    )
-    expected = np.asarray(Image.open(out)).astype(int)
-    seen = np.zeros(expected.shape, bool)
-    worst = 0
+def film_on_canvas(page: Page) -> tuple[np.ndarray, np.ndarray]:
+    """The whole film at 1:1, moved across the canvas piece by piece: its grey levels, and which pixels were seen."""
+    film, seen = np.zeros((ROWS, COLS), np.uint8), np.zeros((ROWS, COLS), bool)
     viewer, stage = page.locator("section.viewer"), page.locator(".stage")
     page.keyboard.press("a")
     page.keyboard.press("p")
@@ -169,12 +166,30 @@ def grey_levels(page: Page, film: Path, folder: Path) -> dict:
             left, top = (round(float(value)) for value in viewer.get_attribute("data-origin").split())
             rows = slice(max(0, -top), min(ROWS, shown.shape[0] - top))
             cols = slice(max(0, -left), min(COLS, shown.shape[1] - left))
-            piece = shown[rows.start + top : rows.stop + top, cols.start + left : cols.stop + left].astype(int)
-            worst = max(worst, int(np.abs(piece - expected[rows, cols]).max()))
+            film[rows, cols] = shown[rows.start + top : rows.stop + top, cols.start + left : cols.stop + left]
             seen[rows, cols] = True
     page.keyboard.press("r")
     page.keyboard.press("w")
-    return {"largest_difference": worst, "share_of_film_compared": float(seen.mean())}
+    return film, seen
+
+
+def rendered(film: Path, out: Path) -> np.ndarray:
+    """What `pediscreen render` writes."""
+    subprocess.run(
+        [sys.executable, "-m", "engine.cli", "render", str(film), str(out)],
+        check=True,
+        cwd=PROJECT_DIR,
+        stdout=subprocess.DEVNULL,
+    )
+    return np.asarray(Image.open(out))
+
+
+def grey_levels(page: Page, film: Path, folder: Path) -> dict:
+    """Against `pediscreen render`, and against dcmtk at the file's first window."""
+    shown, seen = film_on_canvas(page)
+    others = {"render": rendered(film, folder / "rendered.png"), "dcmtk": run_dcmtk("dcmj2pnm", film, ["+Wi", "1"])}
+    apart = {name: int(np.abs(shown.astype(int) - other)[seen].max()) for name, other in others.items()}
+    return {"largest_difference": apart, "share_of_film_compared": float(seen.mean())}
 
 
 def drag(page: Page, box: dict, dx: float, dy: float) -> None:
@@ -232,7 +247,7 @@ def main(folder: Path) -> None:
             visible(page)
             report("first page, a link to a case", {"ms": round((time.perf_counter() - start) * 1000)})
             name = folder / "films" / file_of(folder, int(first))
-            report("canvas against pediscreen render", grey_levels(page, name, folder))
+            report("canvas against pediscreen render and dcmtk", grey_levels(page, name, folder))
             report("window and level by drag", window_level(page))
             report("from a decision to the next film", decisions(page))
             page.close()
