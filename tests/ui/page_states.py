@@ -576,11 +576,11 @@ def look(browser: Browser, state: str, folder: Path, out: Path | None = None, on
         with place(own) as here:
             shots = [shot for shot in make(here) if only in shot.name]
             url = settings().database_url
+        context = browser.new_context(viewport={"width": SIZES[0][0], "height": SIZES[0][1]})
+        context.add_init_script(WATCH_SOCKETS)
         with web_process(url, own / "data", own) as address:
             for shot in shots:
-                context = browser.new_context(viewport={"width": SIZES[0][0], "height": SIZES[0][1]})
                 page = context.new_page()
-                page.add_init_script(WATCH_SOCKETS)
                 try:
                     open_shot(page, address, shot)
                 except (PlaywrightError, AssertionError) as error:
@@ -589,7 +589,9 @@ def look(browser: Browser, state: str, folder: Path, out: Path | None = None, on
                     picture(page, out / state / shot.name)
                 if now := faults(page):
                     found.setdefault(f"{state} {shot.name}", []).extend(now)
-                context.close()
+                page.close()
+                context.set_offline(False)
+        context.close()
     return found
 
 
