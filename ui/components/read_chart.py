@@ -49,7 +49,8 @@ def _bone_age(read: ReadView, chronological_months: float | None) -> str:
         place = left(chronological_months)
         lines += f'<b class="chronological" style="{place}"></b><span style="{place}">chronological</span>'
     step = 12 if last - first > 40 else 6
-    years = [month for month in range(0, 240, step) if first <= month <= last]
+    edge = 0.04 * (last - first)  # half a tick's words
+    years = [month for month in range(0, 240, step) if first + edge <= month <= last - edge]
     ticks = "".join(f'<span style="{left(month)}">{words.age(month)}</span>' for month in years)
     return f'<div class="months">{bars}{lines}</div><div class="ticks">{ticks}</div>'
 

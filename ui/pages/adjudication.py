@@ -49,6 +49,7 @@ def show() -> None:
             is_fundus=dispute.task is Task.ROP,
             keys=KEYS,
             user=state.current_user().username,
+            height="calc(100dvh - 12rem)",
         )
     with panel, st.container(key="panel", gap="small"):
         both_reads(case)

@@ -45,7 +45,7 @@ KEYS = [
     ("C", "correct: into the first field"),
     ("X", "reject, then the number of the reason"),
     ("U", "undo the last decision"),
-    ("T", "take the read, where it was shown after your answer"),
+    ("Y", "take the read, where it was shown after your answer"),
     ("J", "next case"),
     ("K", "previous case"),
     ("L", "worklist"),
@@ -104,7 +104,7 @@ def show() -> None:
             case_claim.keep(held)
         hand_over.notes(study.study_id)
         for warning in study.warnings:
-            page_parts.notice(warning)
+            page_parts.notice(words.sentence(warning))
         read_panel.show(study, image)
         if image.read_state is ReadState.BLOCKED and not image.missing_facts and image.decision is None:
             st.button("Read again", type="tertiary", on_click=read_again, args=(image.image_id,))
@@ -244,7 +244,7 @@ def decide(study: StudyView, image: ImageView, context: ChildContext, held: Clai
 
 def answer_form(study: StudyView, image: ImageView, context: ChildContext, sitting: Sitting) -> None:
     hotkeys.bind(
-        press={"Enter": "confirm_*", "X": "reject", "U": "undo", "T": "take_read"} | STEPS,
+        press={"Enter": "confirm_*", "X": "reject", "U": "undo", "Y": "take_read"} | STEPS,
         focus={"C": "answer"},
         doors={"correct": "answer"},
         submit_from="decision_fields",
@@ -267,7 +267,7 @@ def answer_form(study: StudyView, image: ImageView, context: ChildContext, sitti
         )
     if may_take_read(image, entered):
         st.button(
-            f"Take the read, {answer_words(image.read.answer)} `T`",
+            f"Take the read, {answer_words(image.read.answer)} `Y`",
             key="take_read",
             width="stretch",
             on_click=finding_form.fill,
@@ -388,6 +388,7 @@ def draw_remarks(study: StudyView, image: ImageView) -> None:
             st.segmented_control(
                 "Film quality",
                 ["good", "limited"],
+                format_func=words.sentence,
                 key=state.field_key("quality", image.image_id),
                 persist_state=finding_form.KEPT,
             )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 from playwright.sync_api import Page, Route, expect
 
 from engine.imaging.film import Film, Voi
 from tests.ui.components.film_page import HOST, Show, attribute, data_of, drawn, ready, stored
 from tests.workstation import film_pixels
+from ui.components import viewer
 
 FILM = Film(film_pixels(), "dicom", (Voi("window 1", "linear", 2000.0, 1800.0),))
 PAGE_KEYS = [["Enter", "confirm and next"], ["J", "next case"]]
@@ -123,3 +128,13 @@ def test_trying_again_by_key_and_by_hand(show: Show) -> None:
     page.get_by_role("button", name="Try again").click()
     ready(page)
     assert page.evaluate(told) == {"filmReady": "1"}
+
+
+def test_no_page_takes_a_key_that_the_film_comes_with() -> None:
+    ui = Path(viewer.__file__).parents[2]
+    tools = set(re.findall(r'key: "(?:Shift\+)?(.)"', (ui / "components/viewer/keys.js").read_text()))
+    assert {"W", "T"} <= tools
+    for name in ("review", "adjudication"):
+        tree = ast.parse((ui / f"pages/{name}.py").read_text())
+        [keys] = [one.value for one in tree.body if isinstance(one, ast.Assign) and one.targets[0].id == "KEYS"]
+        assert tools.isdisjoint({key for key, _ in ast.literal_eval(keys)}), name
