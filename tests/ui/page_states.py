@@ -3,8 +3,8 @@
     python -m tests.ui.page_states [OUT] [--state empty|normal|long|error] [--only NAME]
 
 Makes the data of each state, opens each page at 1440 x 900 and 1920 x 1080, and writes OUT/STATE/NAME-WIDTH.png (OUT:
-data/page-states). What axe-core finds against WCAG 2.1 A and AA, and what is wider than its place, is printed; the exit
-status is 1 when there is any."""
+data/page-states). What axe-core finds against WCAG 2.1 A and AA, what is wider than its place and what the keyboard
+does not come to is printed; the exit status is 1 when there is any."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ from tests.conftest import CHROMIUM, CHROMIUM_FLAGS
 from tests.fake_retraining import fake_retraining
 from tests.model_folders import promote, register
 from tests.ui.web_process import web_process
-from tests.workstation import WORKER, case_adder, film_pixels, read_of
+from tests.workstation import WORKER, case_adder, film_pixels, read_of, write_film
 
 OUT = Path("data/page-states")
 SIZES = ((1440, 900), (1920, 1080))
@@ -76,6 +76,18 @@ TOO_WIDE = """() => {
         found.push(`${element.tagName}.${element.className} ${said}`);
     }
     return found;
+}"""
+# Controls that Tab passes by, but for those of a group in which the arrow keys move from one to the next.
+OUT_OF_REACH = """() => {
+    const within = root => [...root.querySelectorAll('*')].flatMap(
+        element => element.shadowRoot ? [element, ...within(element.shadowRoot)] : [element]);
+    const CONTROL = 'button, a[href], input:not([type=hidden]), select, textarea, [role=button], [role=radio]';
+    const GROUP = '[role=radiogroup], [role=toolbar], [role=group], [role=grid], tbody, .stNumberInput';
+    return within(document).filter(element => element.matches(CONTROL) && element.tabIndex < 0 && !element.disabled)
+        .filter(element => element.checkVisibility({ visibilityProperty: true, opacityProperty: true }))
+        .filter(element => !element.closest('[inert], [aria-hidden=true]'))
+        .filter(element => ![...element.closest(GROUP)?.querySelectorAll('*') || []].some(one => one.tabIndex >= 0))
+        .map(element => `Tab never comes to ${element.outerHTML.slice(0, 200)}`);
 }"""
 
 READER, SECOND, ADJUDICATOR, ADMIN = demo_reader(), demo_second_reader(), demo_adjudicator(), demo_admin()
@@ -476,9 +488,10 @@ def open_first_line(page: Page) -> None:
 
 
 def upload(page: Page, here: Place, name: str = "film", refused_only: bool = False) -> None:
-    good = sorted((here.folder / "films").glob("*.dcm"))[-1].read_bytes()
+    films = here.folder / "films"
+    good = write_film(films / "upload.dcm", pixels=film(77)).read_bytes()
     files = [{"name": f"{name}.txt", "mimeType": "text/plain", "buffer": name.encode()}]
-    other = b"" if refused_only else good[:-2] + b"\1\1"  # a picture of its own
+    other = b"" if refused_only else good
     files.append({"name": f"{name}.dcm", "mimeType": "application/dicom", "buffer": other})
     page.locator("input[type=file]").set_input_files(files)
     click(page, "Add 2 files")
@@ -562,10 +575,10 @@ def picture(page: Page, path: Path) -> None:
 
 
 def faults(page: Page) -> list[str]:
-    """What axe-core finds, and what is wider than its place."""
+    """What axe-core finds, what is wider than its place, and what the keyboard does not come to."""
     found = Axe().run(page, options=AXE).response["violations"]
     said = [f"{one['id']}: {node['target']} {node['html'][:200]}" for one in found for node in one["nodes"]]
-    return said + page.evaluate(TOO_WIDE)
+    return said + page.evaluate(TOO_WIDE) + page.evaluate(OUT_OF_REACH)
 
 
 def look(browser: Browser, state: str, folder: Path, out: Path | None = None, only: str = "") -> dict[str, list[str]]:
