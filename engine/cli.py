@@ -107,13 +107,12 @@ def demo(arguments: argparse.Namespace) -> None:
 
     here = settings()
 
-    def read_now(image_ids):
+    def load():
         reader = _reader_in_use()
-        read_images(here.database_url, lambda: reader, image_ids)
+        return lambda image_ids: read_images(here.database_url, lambda: reader, image_ids)
 
     # a large model would take long over phantoms it was not made for: its worker reads them in the background
-    read = read_now if here.model == PHANTOM_MODEL else None
-    filled = demo.fill(here.database_url, here.data_dir, read, say=_say)
+    filled = demo.fill(here.database_url, here.data_dir, load if here.model == PHANTOM_MODEL else None, say=_say)
     if filled is None:
         _say("The worklist is not empty: nothing was added.")
     _print(arguments, filled.as_json() if filled else {"filled": False}, "")

@@ -96,6 +96,11 @@ def second_read_of(session: Session, image_id: int) -> BlindCase | None:
     return session.scalar(query.order_by(BlindCase.id.desc()).limit(1))
 
 
+def open_cases(session: Session, kind: BlindKind) -> list[BlindCase]:
+    query = select(BlindCase).where(BlindCase.kind == kind, BlindCase.state == BlindState.OPEN)
+    return list(session.scalars(query.order_by(BlindCase.id)))
+
+
 def reads_of_cases(session: Session, case_ids: Sequence[int]) -> dict[int, list[BlindRead]]:
     """Every decision of the blind readers, the latest first."""
     query = (

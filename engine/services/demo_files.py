@@ -13,13 +13,21 @@ import numpy as np
 import pydicom
 from pydicom.uid import generate_uid
 
-from engine.phantoms.write import PhantomFile, make_phantoms
+from engine.findings.answers import View
+from engine.phantoms import seeds
+from engine.phantoms.draw import DRAW
+from engine.phantoms.write import PhantomFile, make_phantoms, patient_for, write_dicom
 
 SEED = 20
 LAST_DAY = date(2026, 3, 13)  # of the examinations; not today, or the files would differ from day to day
 DAYS_PER_MONTH = 365.2425 / 12
 FOLLOW_UP_MONTHS = (8, 26)  # from one bone-age film to the next
 FILMS_OF_A_CHILD = 3
+
+# of the past: how many images of each. Bone ages of two age bands, so that each has enough of either sex
+PAST = {View.HAND: 48, View.FUNDUS: 42, View.WRIST: 36}
+PAST_BONE_AGES = (62, 178)  # months
+PAST_CHILD, PAST_STUDY = 2001, 2001  # their numbers begin here
 
 # task, site, how many images
 BATCHES = (("hand", "A", 24), ("hand", "B", 6), ("fundus", "A", 26), ("wrist", "A", 16), ("wrist", "B", 6))
@@ -61,6 +69,42 @@ def make_demo_files(folder: Path) -> tuple[list[Examination], list[Path]]:
         _tag(examination, number)
     _leave_something_out(examinations)
     return examinations, _refused_files(folder / "refused", examinations)
+
+
+def make_past_files(folder: Path) -> list[Examination]:
+    """What has been decided before the demo begins, a child each (of eyes as above), in the order in which it came.
+    Half as large as the others in each direction: they are drawn and read in a third of the time."""
+    rng = np.random.default_rng([SEED, 1])
+    numbers = iter(range(PAST_CHILD, PAST_CHILD + 1000))
+    made = {view: [_small_film(folder, rng, view, number) for number in range(count)] for view, count in PAST.items()}
+    examinations = [
+        *_single_films(rng, numbers, made[View.HAND]),
+        *_both_eyes(rng, numbers, made[View.FUNDUS]),
+        *_single_films(rng, numbers, made[View.WRIST]),
+    ]
+    examinations = [examinations[index] for index in rng.permutation(len(examinations))]
+    for number, examination in enumerate(examinations, start=PAST_STUDY):
+        _tag(examination, number)
+    return examinations
+
+
+def _small_film(folder: Path, rng: np.random.Generator, view: View, number: int) -> PhantomFile:
+    folder.mkdir(exist_ok=True)
+    site = "B" if number % 5 == 4 else "A"
+    asked = {
+        View.HAND: {"bone_age_months": int(rng.integers(*PAST_BONE_AGES)), "sex": "MF"[number % 2]},
+        View.FUNDUS: {
+            "zone": str(rng.choice(["I", "II", "III", "none"], p=(0.3, 0.35, 0.25, 0.1))),
+            "stage": str(rng.choice(["0", "1", "2", "3"])),
+            "plus_disease": str(rng.choice(["none", "preplus", "plus"], p=(0.4, 0.3, 0.3))),
+        },
+        View.WRIST: {"fracture": ("distal_radius", "buckle", "normal")[number % 3]},
+    }[view]
+    seed = seeds.USER + (SEED + len(BATCHES) + list(PAST).index(view)) * seeds.USER_STRIDE + number
+    phantom = DRAW[view](seed, site=site, **asked)
+    path = folder / f"{view}-{number:03}.dcm"
+    write_dicom(phantom, path, patient=patient_for(phantom), acquired_on=LAST_DAY)
+    return PhantomFile(path, phantom.answer, phantom.sex, phantom.age_months, phantom.laterality, site, phantom.seed)
 
 
 def _follow_ups(rng: np.random.Generator, numbers: Iterator[int], films: list[PhantomFile]) -> list[Examination]:

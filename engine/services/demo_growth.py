@@ -3,48 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
 from sqlalchemy.orm import Session
 
-from db.models import Study
+from db.models import Study, VisitSource
+from db.session import writing
 from engine.findings.answers import Task
 from engine.findings.bone_age import BoneAgeSds, bone_age_sds
 from engine.findings.growth import DAYS_PER_MONTH, Indicator, z_curves
-from engine.services import child_growth
+from engine.findings.growth_visits import GrowthZ
+from engine.services import audit, growth_scores, visit_checks
 from engine.services.accounts import Actor
 from engine.services.demo_files import SEED, Child, Examination
-from engine.services.visit_checks import WAITS, State
+from engine.services.visit_checks import WAITS, CheckedVisit, EnteredVisit, State
 
 YEARS_BEFORE = 5
 MEASURED_BEFORE_FILM_DAYS = 21
 DAYS_A_YEAR = 365
 PRETERM_WEEKS = (24, 32)  # the infants whose eyes are looked at
+ANOTHER_REFERENCE, ANOTHER_REFERENCE_EVERY = 0.4, 30
 KG_AT_TERM, KG_A_WEEK = 3.0, 0.18
 
 
-def add_visits(session: Session, actor: Actor, examinations: Sequence[Examination], study_ids: Sequence[int]) -> int:
-    """`study_ids`: of the examinations, in their order. Returns how many were added; those here already are left."""
+def add_visits(
+    session: Session,
+    actor: Actor,
+    examinations: Sequence[Examination],
+    study_ids: Sequence[int],
+    years_before: int = YEARS_BEFORE,
+) -> int:
+    """`study_ids`: of the examinations, in their order. Returns how many were added; those here already are left.
+    Commits."""
     films: dict[int, list[tuple[Examination, int]]] = {}
     for examination, study_id in zip(examinations, study_ids, strict=True):
         films.setdefault(examination.child.number, []).append((examination, study_id))
-    added = 0
+    entered = []
     for number, of_child in films.items():
         rng = np.random.default_rng([SEED, number])
         patient_id = session.get_one(Study, of_child[0][1]).patient_fk
         site = f"Site {of_child[0][0].files[0].site}"
-        for cells in _visits(rng, [examination for examination, _ in of_child]):
-            cells["site"] = site
-            checked = child_growth.check_visit(session, actor, patient_id, cells)
-            # the demo leaves sex or birth date of a few children out; what else is doubtful would not be a good demo
-            if checked.state is State.READY or (checked.state is State.TO_CHECK and set(checked.doubts) <= WAITS):
-                child_growth.add_visit(session, actor, patient_id, cells, seen=checked.doubts, is_phantom=True)
-                added += 1
-    return added
+        for cells in _visits(rng, [examination for examination, _ in of_child], years_before):
+            entered.append(EnteredVisit(cells | {"site": site}, patient_id))
+    with writing(session):
+        checked = visit_checks.check(session, entered, today=date.today())
+        # the demo leaves sex or birth date of a few children out; what else is doubtful would not be a good demo
+        added = [
+            _with_supplied_z(visit, place)
+            for place, visit in enumerate(checked)
+            if visit.state is State.READY or (visit.state is State.TO_CHECK and set(visit.doubts) <= WAITS)
+        ]
+        visit_checks.store(session, actor, added, VisitSource.FORM, is_phantom=True)
+        audit.record(session, actor, "growth.entered", "demo", {"visits": len(added)})
+    return len(added)
 
 
-def _visits(rng: np.random.Generator, examinations: list[Examination]) -> Iterator[dict[str, str]]:
+def _with_supplied_z(visit: CheckedVisit, place: int) -> CheckedVisit:
+    """Every second visit came with its sender's z-scores, some of them from another reference."""
+    if place % 2:
+        return visit
+    off = ANOTHER_REFERENCE if place % ANOTHER_REFERENCE_EVERY == 0 else 0.0
+    supplied = {
+        indicator: round(score.z + off, 2)
+        for indicator, score in visit.scored.values.items()
+        if indicator in growth_scores.STORED and isinstance(score, GrowthZ)
+    }
+    return replace(visit, supplied=supplied)
+
+
+def _visits(rng: np.random.Generator, examinations: list[Examination], years_before: int) -> Iterator[dict[str, str]]:
     child, days = examinations[0].child, [examination.acquired_on for examination in examinations]
     if examinations[0].files[0].answer["task"] == Task.ROP:
         yield from _preterm_infant(rng, child, days)
@@ -52,7 +81,7 @@ def _visits(rng: np.random.Generator, examinations: list[Examination]) -> Iterat
     measured_on = [max(day - timedelta(int(rng.integers(MEASURED_BEFORE_FILM_DAYS))), child.birth_date) for day in days]
     first = min(measured_on)
     measured_on += [
-        first - timedelta(DAYS_A_YEAR * years + int(rng.integers(-40, 40))) for years in range(1, 1 + YEARS_BEFORE)
+        first - timedelta(DAYS_A_YEAR * years + int(rng.integers(-40, 40))) for years in range(1, 1 + years_before)
     ]
     height_z = _height_z(rng, examinations)
     bmi_z = rng.normal(0.2, 0.9)
