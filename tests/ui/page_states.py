@@ -248,8 +248,8 @@ def figures(here: Place) -> list[Shot]:
     """Enough studies and visits for every chart, as rows without films; shown with the state `normal`."""
     reviewed_studies.generate(settings().database_url, 2000)
     return [
-        Shot("dashboards-model", "dashboards", "Model in use"),
-        Shot("dashboards-readers", "dashboards", "Second reads", act=lambda page: choose(page, "Readers")),
+        Shot("dashboards-model", "dashboards", "Lower limit of agreement"),
+        Shot("dashboards-readers", "dashboards", "Second reader within", act=lambda page: choose(page, "Readers")),
         Shot("dashboards-operations", "dashboards", "Studies open", act=lambda page: choose(page, "Operations")),
         Shot("quality-figures", "quality", "limits", ADMIN),
     ]
@@ -325,7 +325,7 @@ def long(here: Place) -> list[Shot]:
         Shot("quarantine", "quarantine", WORD),
         Shot("quarantine-file", "quarantine", "How was it dealt with?", act=open_first_line),
         Shot("export", "export", "Not decided yet", ADMIN),
-        Shot("dashboards", "dashboards", "Model in use"),
+        Shot("dashboards", "dashboards", "Mean absolute error"),
         Shot("growth-child", f"growth?view=child&child={patient}", "Visits: value and z-score"),
         Shot("quality", "quality", "Beyond doubt, and not used yet", ADMIN),
         Shot("retrain", "retrain", "Runs", ADMIN),
@@ -551,7 +551,7 @@ def open_shot(page: Page, address: str, shot: Shot) -> None:
     if shot.act is not None:
         shot.act(page)
     if shot.says:
-        expect(page.get_by_text(shot.says).first).to_be_visible(timeout=PATIENCE_MS)
+        expect(page.get_by_text(shot.says).first).to_be_visible()
     if shot.path.startswith("review?") and "9999" not in shot.path and not shot.name.startswith("no-database"):
         expect(page.locator("section.viewer")).to_have_attribute("data-state", re.compile("ready|error"))
     if not shot.name.endswith("no-connection"):
@@ -609,6 +609,7 @@ def look(browser: Browser, state: str, folder: Path, out: Path | None = None, on
 
 
 def main() -> int:
+    expect.set_options(timeout=PATIENCE_MS)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, nargs="?", default=OUT)
     parser.add_argument("--state", choices=STATES)

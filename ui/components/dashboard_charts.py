@@ -32,7 +32,7 @@ def _tile(tile: Tile) -> str:
         return f'<dl>{title}<dd class="words">{value}</dd></dl>'
     if tile.missing is not None:
         return f'<dl>{title}<dd class="missing">{_capital(value)}</dd></dl>'
-    return f"<dl>{title}<dd>{value}</dd>{''.join(f'<small>{line}</small>' for line in more)}</dl>"
+    return f"<dl>{title}<dd>{value}{''.join(f'<small>{line}</small>' for line in more)}</dd></dl>"
 
 
 def grid(sheet: Sheet) -> None:

@@ -41,7 +41,7 @@ def open_case(page: Page, server: str, case: IngestResult) -> None:
     page.goto(f"{server}/review?study={case.study_id}")
     expect(page.locator("section.viewer")).to_have_attribute("data-state", "ready")
     expect(page.locator(f".st-key-confirm_{case.image_id} button")).to_be_visible()
-    expect(page.locator(".st-key-read_chart svg").first).to_be_visible()
+    expect(page.locator(".read-chart").first).to_be_visible()
 
 
 @pytest.mark.slow
