@@ -38,17 +38,21 @@ def point(x: str | float, found: Interval, n: int) -> Point:
 
 @dataclass(frozen=True)
 class Series:
+    """`reference`: a thin line behind the others, named at its end. `points`: not joined."""
+
     name: str
     points: tuple[Point, ...]
+    style: Literal["", "reference", "points"] = ""
 
 
 @dataclass(frozen=True)
 class Line:
-    """Level, at `value`."""
+    """Level, at `value`; its label stands above it, or below."""
 
     value: float
     label: str
     is_target: bool = False
+    is_labelled_below: bool = False
 
 
 Unit = Literal["months", "share", "seconds", "hours", "count", "per hour", "bits", ""]
@@ -119,7 +123,8 @@ class Tile:
 
 @dataclass(frozen=True)
 class Sheet:
-    """`filter_words`: what the figures are of. `alerts`: what somebody should look at. `notes`: how to read it."""
+    """`filter_words`: what the figures are of. `alerts`: what somebody should look at. `notes`: how to read it.
+    `heading`: of a report, where it is not "<title> dashboard"."""
 
     title: str
     filter_words: tuple[tuple[str, str], ...]
@@ -128,6 +133,7 @@ class Sheet:
     alerts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     is_phantom: bool = False
+    heading: str | None = None
 
 
 @dataclass

@@ -14,7 +14,7 @@ from engine.services.record_layout import BOLD, FONT, load_fonts, printable
 
 SIZE = 6.5
 COLOURS = tuple(HexColor(c) for c in ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8a00"))
-AXIS, GRID, TARGET = HexColor("#666666"), HexColor("#e4e4e4"), HexColor("#333333")
+AXIS, GRID, TARGET, REFERENCE = (HexColor(c) for c in ("#666666", "#e4e4e4", "#333333", "#999999"))
 LEFT, RIGHT, TOP, BOTTOM = 34, 6, 24, 30
 LONGEST_LABEL = 18  # characters, below a bar
 
@@ -40,7 +40,10 @@ def drawing(chart: Chart, width: float, height: float) -> Drawing:
         return found
     plot = _Plot(chart, width, height)
     plot.draw_axes(found)
-    for i, series in enumerate(chart.series):
+    for series in chart.series:
+        if series.style == "reference":
+            plot.draw_reference(found, series)
+    for i, series in enumerate(plot.named):
         plot.draw_series(found, series, i)
     plot.draw_lines(found)
     plot.draw_legend(found)
@@ -52,7 +55,8 @@ class _Plot:
 
     def __init__(self, chart: Chart, width: float, height: float) -> None:
         self.chart, self.width, self.height = chart, width, height
-        self.legend_rows = self._legend_rows() if len(chart.series) > 1 else []
+        self.named = [series for series in chart.series if series.style != "reference"]
+        self.legend_rows = self._legend_rows() if len(self.named) > 1 else []
         self.legend_inside = chart.diagonal and len(self.legend_rows) > 2  # a ROC curve leaves its corner free
         self.top = height - TOP + 10 - 8 * (0 if self.legend_inside else len(self.legend_rows))
         self.is_numeric = chart.kind in ("curve", "bubbles")
@@ -133,19 +137,37 @@ class _Plot:
             case _:
                 self._draw_line(found, series, colour)
 
+    def draw_reference(self, found: Drawing, series: Series) -> None:
+        """A thin line, named above its end."""
+        run: list[float] = []
+        for p in (*series.points, Point("", None, 0)):
+            if p.y is not None:
+                run += [self.x(p.x), self.y(p.y)]
+                continue
+            if len(run) > 2:
+                found.add(PolyLine(run, strokeColor=REFERENCE, strokeWidth=0.5))
+            run = []
+        last = next((p for p in reversed(series.points) if p.y is not None), None)
+        if last is not None:
+            place = (self.x(last.x) - 1, self.y(last.y) + 1.5)
+            found.add(_text(*place, series.name, size=SIZE - 1, anchor="end", colour=AXIS))
+
     def _draw_line(self, found: Drawing, series: Series, colour: Color) -> None:
         is_dense = len(series.points) > 40
+        is_joined = series.style != "points"
         run: list[float] = []
         for p in (*series.points, Point("", None, 0)):
             if p.y is None:
-                if len(run) > 2:
+                if len(run) > 2 and is_joined:
                     found.add(PolyLine(run, strokeColor=colour, strokeWidth=1))
                 run = []
                 continue
             run += [self.x(p.x), self.y(p.y)]
-            if not is_dense:
+            if not is_dense or not is_joined:
                 self._draw_interval(found, self.x(p.x), p, colour)
-                found.add(Circle(self.x(p.x), self.y(p.y), 1.3, fillColor=colour, strokeColor=None))
+                found.add(
+                    Circle(self.x(p.x), self.y(p.y), 1.3 if is_joined else 2.2, fillColor=colour, strokeColor=None)
+                )
 
     def _draw_bars(self, found: Drawing, series: Series, i: int, colour: Color) -> None:
         room = (self.width - LEFT - RIGHT) / len(self.names) * 0.72 / len(self.chart.series)
@@ -173,12 +195,13 @@ class _Plot:
                 if line.is_target
                 else Line(LEFT, y, self.width - RIGHT, y, strokeColor=TARGET, strokeWidth=0.6)
             )
-            found.add(_text(self.width - RIGHT - 1, y + 1.5, line.label, size=SIZE - 0.8, anchor="end", colour=TARGET))
+            label_y = y - SIZE if line.is_labelled_below else y + 1.5
+            found.add(_text(self.width - RIGHT - 1, label_y, line.label, size=SIZE - 0.8, anchor="end", colour=TARGET))
 
     def _legend_rows(self) -> list[list[tuple[int, str]]]:
         rows: list[list[tuple[int, str]]] = [[]]
         used = 0.0
-        for i, series in enumerate(self.chart.series):
+        for i, series in enumerate(self.named):
             needs = stringWidth(series.name, FONT, SIZE) + 18
             if rows[-1] and used + needs > self.width - LEFT:
                 rows.append([])

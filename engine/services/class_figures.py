@@ -236,14 +236,12 @@ def _by_class(confusion: Confusion, name: str, filter: FigureFilter, found: Choi
             else:
                 points.append(point(class_name(kind), figure_of(kind), among))
         series.append(Series(title, tuple(points)))
-    lines = ()
-    if name in WATCHED:
-        lines = target_lines(targets_for(filter, found, WATCHED[name][1]))
+    targets = targets_for(filter, found, WATCHED[name][1]) if name in WATCHED else ()
     if name == "fracture":
-        lines += target_lines(targets_for(filter, found, "macro_f1"))
+        targets += targets_for(filter, found, "macro_f1")
     return Chart(
-        "by_class", "By class", "bars", confusion.n, FIELD_WORDS[name], "share", "share", tuple(series), lines,
-        note=BY_CHILD, y_range=(0, 1),
+        "by_class", "By class", "bars", confusion.n, FIELD_WORDS[name], "share", "share", tuple(series),
+        target_lines(targets), note=BY_CHILD, y_range=(0, 1),
     )  # fmt: skip
 
 

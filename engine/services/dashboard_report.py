@@ -1,5 +1,5 @@
 """A dashboard as one page to print, send or file: PDF, or HTML that needs nothing else. What is on it is the sheet that
-was on the screen, with its filter; it is an aggregate and names no child."""
+was on the screen, with its filter. It names no child; a growth chart carries the child's pseudonym."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS, TILE_COLUMNS = 2, 4
 TILE_HEIGHT, MOST_CHART_HEIGHT = 44, 190
 QUIET, WARNING = HexColor("#555555"), HexColor("#B00020")
 NOT_DIAGNOSTIC = "Not a medical device, not for diagnostic use."
-PHANTOM = "Phantom films or a phantom model are among the cases: the figures say nothing about children."
+PHANTOM = "Phantoms or a phantom model are among the cases: the figures say nothing about children."
 
 
 def as_pdf(sheet: Sheet, made_at: datetime, made_by: str) -> bytes:
@@ -32,10 +32,10 @@ def as_pdf(sheet: Sheet, made_at: datetime, made_by: str) -> bytes:
     load_fonts()
     out = io.BytesIO()
     page = Canvas(out, pagesize=A4, invariant=1)
-    page.setTitle(f"PediScreen: {sheet.title}")
+    page.setTitle(f"PediScreen: {_heading(sheet)}")
     page.setAuthor("PediScreen")
     y = HEIGHT - MARGIN - 12
-    _line(page, MARGIN, y, f"PediScreen: {sheet.title.lower()} dashboard", BOLD, 14)
+    _line(page, MARGIN, y, f"PediScreen: {_heading(sheet)}", BOLD, 14)
     _line(page, WIDTH - MARGIN, y, _made(made_at, made_by), FONT, 7, QUIET, from_right=True)
     y = _wrapped(page, y - 14, _filter_words(sheet), 8, black)
     if sheet.is_phantom:
@@ -54,7 +54,7 @@ def as_pdf(sheet: Sheet, made_at: datetime, made_by: str) -> bytes:
 def as_html(sheet: Sheet, made_at: datetime, made_by: str) -> str:
     """One file, the charts as SVG inside it."""
     tiles = "".join(
-        f"<div><h2>{escape(tile.title)}</h2>"
+        f"<div{'' if tile.missing is None and tile.words is None else _IN_WORDS}><h2>{escape(tile.title)}</h2>"
         + "".join(f"<p>{escape(line)}</p>" for line in tile_lines(tile))
         + "</div>"
         for tile in sheet.tiles
@@ -64,14 +64,15 @@ def as_html(sheet: Sheet, made_at: datetime, made_by: str) -> str:
     alerts = "".join(f'<p class="alert">{escape(text)}</p>' for text in (*warnings, *sheet.alerts))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>PediScreen: {escape(sheet.title)}</title><style>{_STYLE}</style></head><body>"
-        f"<header><h1>PediScreen: {escape(sheet.title.lower())} dashboard</h1>"
+        f"<title>PediScreen: {escape(_heading(sheet))}</title><style>{_STYLE}</style></head><body>"
+        f"<header><h1>PediScreen: {escape(_heading(sheet))}</h1>"
         f"<span>{escape(_made(made_at, made_by))}</span></header><p>{escape(_filter_words(sheet))}</p>{alerts}"
         f'<section class="tiles">{tiles}</section><section class="charts">{charts}</section>'
         f"<footer>{escape(_footer(sheet))}</footer></body></html>"
     )
 
 
+_IN_WORDS = ' class="words"'
 _STYLE = """
 @page { size: A4; margin: 10mm }
 body { font: 12px/1.35 sans-serif; color: #111; max-width: 190mm; margin: 6mm auto; font-variant-numeric: tabular-nums }
@@ -81,6 +82,7 @@ header span, footer { color: #555; font-size: 10px } .alert { color: #b00020; ma
 .tiles div { border: 1px solid #ddd; border-radius: 3px; padding: 4px 6px }
 .tiles h2 { font-size: 10px; font-weight: normal; color: #555; margin: 0 } .tiles p { margin: 0; font-size: 9.5px }
 .tiles p:nth-of-type(1) { font-size: 14px; font-weight: bold }
+.tiles .words p:nth-of-type(1) { font-size: 10.5px; font-weight: normal }
 .charts { display: grid; grid-template-columns: 1fr 1fr; gap: 6px } figure { margin: 0; break-inside: avoid }
 svg { width: 100%; height: auto }
 """
@@ -178,6 +180,10 @@ def _line(page: Canvas, x: float, y: float, words: str, font: str, size: float, 
     page.setFont(font, size)
     page.setFillColor(colour)
     (page.drawRightString if from_right else page.drawString)(x, y, printable(words))
+
+
+def _heading(sheet: Sheet) -> str:
+    return sheet.heading or f"{sheet.title.lower()} dashboard"
 
 
 def _filter_words(sheet: Sheet) -> str:

@@ -71,9 +71,9 @@ class _Reader:
 
 
 READERS = (
-    _Reader(demo_reader(), 2.5, 0.05, 6.0),
-    _Reader(demo_second_reader(), 3.5, 0.08, 9.0),
-    _Reader(Actor("demo-third-reader", "Demo third reader", Role.READER), 4.5, 0.12, 4.0),
+    _Reader(demo_reader(), 2.0, 0.03, 6.0),
+    _Reader(demo_second_reader(), 3.0, 0.05, 9.0),
+    _Reader(Actor("demo-third-reader", "Demo third reader", Role.READER), 4.0, 0.08, 4.0),
 )
 
 

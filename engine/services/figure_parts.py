@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session, aliased
@@ -95,7 +96,8 @@ def target_lines(targets: Sequence[Target]) -> tuple[Line, ...]:
         shown = f"{level:g}"
         mark = " (unverified)" if target.unverified else " (phantoms)" if target.only_phantoms else ""
         lines.setdefault(level, Line(level, f"target {sign} {shown}{mark}", is_target=True))
-    return tuple(lines.values())
+    highest = max(lines, default=None)  # the labels of two levels close to each other would lie on one another
+    return tuple(replace(line, is_labelled_below=level != highest) for level, line in lines.items())
 
 
 def paired_moments(

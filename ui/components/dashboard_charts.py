@@ -3,6 +3,7 @@ CSV by the buttons beside its title."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from html import escape
 
@@ -19,6 +20,8 @@ BACKGROUND, GRID, TARGET = "#090b0e", "#171c22", "#d5dbe3"
 COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")  # as .streamlit/config.toml
 SHADES = [[0, "#0b1a24"], [0.5, "#2b74a4"], [1, "#93cff2"]]
 LONGEST_BUBBLE_PX = 20
+LETTERS_BELOW_BARS = 84  # that a chart has room for in a line
+FEW = 6  # a count below has no ticks between whole numbers
 
 
 def tiles(shown: Sequence[Tile]) -> None:
@@ -92,7 +95,7 @@ def figure_of(chart: Chart) -> go.Figure:
         )  # fmt: skip
         labels.append(
             {"x": 1, "xref": "x domain", "y": line.value, "text": line.label, "showarrow": False, "xanchor": "right",
-             "yanchor": "bottom", "font": {"size": 11, "color": TARGET}}
+             "yanchor": "top" if line.is_labelled_below else "bottom", "font": {"size": 11, "color": TARGET}}
         )  # fmt: skip
     return go.Figure(traces, {**_layout(chart), "shapes": shapes, "annotations": labels})
 
@@ -106,7 +109,7 @@ def _layout(chart: Chart) -> dict:
     inside = chart.kind == "curve" and chart.key == "roc"
     return {
         "template": "none", "height": HEIGHT_PX,
-        "margin": {"l": 4, "r": 6, "t": 30 if legend and not inside else 12, "b": 4}, "dragmode": False,
+        "margin": {"l": 4, "r": 6, "t": 28, "b": 4}, "dragmode": False,  # the camera stands above the plot
         "paper_bgcolor": BACKGROUND, "plot_bgcolor": BACKGROUND, "font": {"color": "#d5dbe3", "size": 12},
         "bargap": 0.28, "showlegend": legend or inside, "hoverlabel": {"bgcolor": "#12161b"},
         "legend": (
@@ -131,13 +134,22 @@ def _of_x(chart: Chart) -> dict:
         return {"type": "category", "showgrid": False}
     if chart.unit == "share" and chart.kind == "curve":
         return {"tickformat": ".0%", "range": [-0.02, 1.02]}
+    if chart.kind == "line" and not chart.x_label.startswith("time"):  # months and weeks are names, not instants
+        return {"type": "category", "categoryorder": "category ascending"}
+    if chart.kind == "bars":
+        names = list(dict.fromkeys(str(p.x) for series in chart.series for p in series.points))
+        width = max(8, LETTERS_BELOW_BARS // max(1, len(names)))
+        lines = ["<br>".join(textwrap.wrap(name, width)) for name in names]
+        return {"type": "category", "tickvals": names, "ticktext": lines, "tickangle": 0}
     return {}
 
 
 def _of_y(chart: Chart) -> dict:
     if chart.kind == "matrix":
         return {"type": "category", "showgrid": False, "autorange": "reversed"}
-    found: dict = {"tickformat": ".0%"} if chart.unit == "share" else {}
+    found: dict = {"share": {"tickformat": ".0%"}, "count": {"tickformat": ",d"}}.get(chart.unit, {})
+    if chart.unit == "count" and max((p.y or 0) for s in chart.series for p in s.points) < FEW:
+        found = found | {"dtick": 1}
     if chart.y_range is not None:
         low, high = chart.y_range
         if chart.kind == "line" and chart.unit == "share":  # near its top a line would be flat

@@ -19,16 +19,11 @@ from engine.growth_figures import BIN_WIDTH, Distribution
 from engine.services.child_bone_ages import BoneAgeOfFilm
 from engine.services.child_growth import ChildGrowth
 from engine.services.growth_population import BoneAgeAndHeight
+from engine.services.growth_sheets import NAMES
 from ui import words
 from ui.components.charts import GREY
 
 ACCENT, BONE, LINE, BACKGROUND = "#56b4e9", "#e69f00", "#66727f", "#090b0e"
-NAMES = {
-    Indicator.HEIGHT: "Height",
-    Indicator.WEIGHT: "Weight",
-    Indicator.BMI: "BMI",
-    Indicator.HEAD: "Head circumference",
-}
 STEP_MONTHS = 12
 LATEST = {Indicator.WEIGHT: 120, Indicator.HEAD: 60}  # months; the others end with the reference
 ADULT_MONTHS = 228

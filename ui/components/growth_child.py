@@ -11,12 +11,12 @@ from engine.findings.bone_age import BoneAgeSds
 from engine.findings.growth import Indicator
 from engine.findings.growth_visits import GrowthZ, Issue
 from engine.findings.reference import Refusal
-from engine.services import child_bone_ages, child_growth
+from engine.services import child_bone_ages, child_growth, growth_sheets
 from engine.services.child_bone_ages import BoneAgeOfFilm
 from engine.services.child_growth import ChildGrowth, ChildRow, GrowthVisitView
 from engine.services.visit_checks import WAITS, CheckedVisit, State
 from ui import database, errors, state, words
-from ui.components import case_table, growth_charts, page_parts
+from ui.components import case_table, growth_charts, page_parts, report_buttons
 from ui.components.case_table import Column, Line
 
 INDICATORS = list(growth_charts.NAMES)
@@ -134,6 +134,8 @@ def chart(growth: ChildGrowth, bone_ages: list[BoneAgeOfFilm]) -> None:
         rows=_numbers(growth, bone_ages),
         image=image,
     )
+    with st.container(horizontal=True, width="content"):
+        report_buttons.show(growth_sheets.child_sheet(growth, bone_ages))
 
 
 def image_format() -> str:

@@ -7,16 +7,18 @@ from html import escape
 
 import streamlit as st
 
+from engine.dashboard_sheet import Sheet
 from engine.findings.bone_age import TABLE_NAMES, SdTable
 from engine.findings.growth import Indicator
 from engine.growth_figures import ROUNDING, Agreement, Distribution
 from engine.radiology_metrics import Interval
-from engine.services import growth_population
+from engine.services import growth_population, growth_sheets
 from engine.services.child_growth import HEIGHT_WITHIN_MONTHS
 from engine.services.growth_population import PopulationFilter
+from engine.services.growth_sheets import FLOOR_R
 from engine.subgroups import AGE_BANDS
 from ui import database, state, words
-from ui.components import growth_charts, page_parts
+from ui.components import growth_charts, page_parts, report_buttons
 from ui.components.growth_charts import NAMES
 from ui.components.growth_child import image_format
 
@@ -24,7 +26,6 @@ BANDS = {
     name: (start, end)
     for (start, name), end in zip(AGE_BANDS, [start for start, _ in AGE_BANDS[1:]] + [1000], strict=True)
 }
-FLOOR_R = 0.97  # what the project's first description asks of supplied z-scores
 KINDS = {False: "Real", True: "Phantoms"}
 SEXES = {"F": "Girls", "M": "Boys"}
 
@@ -105,6 +106,7 @@ def distributions() -> None:
             "reference the mean is 0, the SD 1, and 2.3 % lie below -2 SD."
             + (f" Left out: {left_out:,} z-scores that WHO takes as most likely an error." if left_out else "")
         )
+        _report(growth_sheets.distributions_sheet(found, _said(selection), is_phantom=selection.is_phantom))
 
 
 def bone_age() -> None:
@@ -150,6 +152,7 @@ def bone_age() -> None:
             }
         )
         page_parts.caption("Beside it the 95 % interval (Fisher). An association says nothing about a single child.")
+        _report(growth_sheets.bone_age_sheet(found, _said(selection), is_phantom=selection.is_phantom))
 
 
 def supplied() -> None:
@@ -177,7 +180,10 @@ def supplied() -> None:
         "Supplied less ours; below r the 95 % interval. What is supplied has two decimals, so that differences "
         f"of up to 0.005 are rounding alone. {FLOOR_R} is the floor of the project's first description."
     )
-    growth_charts.numbers_button("supplied-z-scores", _agreement_rows(found))
+    with st.container(horizontal=True):
+        growth_charts.numbers_button("supplied-z-scores", _agreement_rows(found))
+        st.space("stretch")
+        _report(growth_sheets.supplied_sheet(found, _said(selection), is_phantom=selection.is_phantom))
     for indicator, differences in worst.items():
         st.html(f'<div class="block-title section"><span>{NAMES[indicator]}: furthest apart</span></div>')
         _table(
@@ -189,6 +195,26 @@ def supplied() -> None:
             ],
             text_columns=2,
         )  # fmt: skip
+
+
+def _report(sheet: Sheet) -> None:
+    with st.container(horizontal=True, width="content"):
+        report_buttons.show(sheet)
+
+
+def _said(selection: PopulationFilter) -> growth_sheets.Words:
+    """The selection in words."""
+    band = next((name for name, ends in BANDS.items() if ends == selection.age_months), "any")
+    said = [
+        ("Visits", "phantoms" if selection.is_phantom else "real"),
+        ("Sex", SEXES.get(selection.sex, "any").lower()),
+        ("Age at the visit", band),
+        ("Site", ", ".join(selection.sites) or "any"),
+    ]
+    if selection.first_day or selection.last_day:
+        first, last = (day.isoformat() if day else "" for day in (selection.first_day, selection.last_day))
+        said.append(("Measured", f"{first or 'the beginning'} to {last or 'today'}"))
+    return tuple(said)
 
 
 def _distribution(name: str, found: Distribution) -> list[str]:

@@ -6,12 +6,11 @@ from html import escape
 
 import streamlit as st
 
-from db.types import utc_now
 from engine.dashboard_sheet import Sheet
-from engine.services import dashboard_report, figures
+from engine.services import figures
 from engine.services.figure_filters import choices
 from ui import database, errors, state, words
-from ui.components import dashboard_charts, dashboard_filters, page_parts
+from ui.components import dashboard_charts, dashboard_filters, page_parts, report_buttons
 
 
 @errors.shown()
@@ -33,7 +32,7 @@ def show() -> None:
         else:
             sheet = figures.operation_sheet(session, user, filter)
     with downloads:
-        report(sheet, user.display_name)
+        report_buttons.show(sheet)
     heading(sheet)
     for alert in sheet.alerts:
         page_parts.notice(alert, "alert")
@@ -47,19 +46,6 @@ def heading(sheet: Sheet) -> None:
     said = " · ".join(f"{escape(name)} <b>{escape(value)}</b>" for name, value in sheet.filter_words)
     phantom = f'<span class="tag">phantoms among them · {words.NOT_FOR_DIAGNOSIS}</span>' if sheet.is_phantom else ""
     st.html(f'<div class="figures-of"><span>{said}</span>{phantom}</div>')
-
-
-def report(sheet: Sheet, made_by: str) -> None:
-    """The state on the screen on one page; made when it is asked for."""
-    name = f"pediscreen-{sheet.title.lower()}"
-    st.download_button(
-        "Report (PDF)", lambda: dashboard_report.as_pdf(sheet, utc_now(), made_by), f"{name}.pdf", "application/pdf",
-        on_click="ignore", key="report-pdf",
-    )  # fmt: skip
-    st.download_button(
-        "Report (HTML)", lambda: dashboard_report.as_html(sheet, utc_now(), made_by).encode(), f"{name}.html",
-        "text/html", on_click="ignore", key="report-html",
-    )  # fmt: skip
 
 
 show()

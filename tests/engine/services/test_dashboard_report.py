@@ -59,7 +59,7 @@ def test_the_pdf_has_one_page_with_figures_filter_and_warnings() -> None:
     assert pages == 1
     for words in (
         "model dashboard", "Task: bone age", "<script>alert(1)</script>", "1.96 months", "1.83 to 2.09 months; n = 600",
-        "target at most 2.8", "not enough cases (n = 4)", "phantom 0.3", "Alert: bone age", "Phantom films",
+        "target at most 2.8", "not enough cases (n = 4)", "phantom 0.3", "Alert: bone age", "Phantoms or a",
         "2026-03-04 05:06 UTC by Demo reader", "Mean absolute error", "n = 93", "not for diagnostic use",
     ):  # fmt: skip
         assert words in text, words

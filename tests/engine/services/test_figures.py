@@ -4,6 +4,7 @@ at here."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from pypdf import PdfReader
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 from sklearn.metrics import (
@@ -48,7 +50,7 @@ from db.session import engine_for, session_scope
 from engine.dashboard_sheet import Chart, Point, Series, Sheet, Tile, all_figures
 from engine.errors import NotAllowed
 from engine.findings.answers import Fracture, Plus, Stage, Task, Zone
-from engine.services import drift, figures
+from engine.services import dashboard_report, drift, figures
 from engine.services.accounts import demo_admin, demo_reader, service_actor
 from engine.services.figure_filters import FigureFilter
 from tests.benchmarks.reviewed_studies import IN_USE, NOW, SHADOW, generate
@@ -617,6 +619,22 @@ def test_a_selection_of_one_class_has_no_figure(generated: Session, filter: Figu
         tile(readers, "second_read_agreement"),
     ):
         assert one.missing.startswith("not enough cases (n = ")
+
+
+def test_every_state_of_a_dashboard_is_a_page(generated: Session) -> None:
+    """With figures, without, of one version and of two."""
+    sheets = [
+        *every_sheet(generated),
+        *every_sheet(generated, sites=("nowhere",)),
+        *(figures.operation_sheet(generated, ADMIN, FigureFilter(task=task), NOW) for task in Task),
+        figures.operation_sheet(generated, ADMIN, FigureFilter(all_tasks=True), NOW),
+    ]
+    for sheet in sheets:
+        [page] = PdfReader(io.BytesIO(dashboard_report.as_pdf(sheet, NOW, "x"))).pages
+        text = " ".join(page.extract_text().split())
+        for chart_ in sheet.charts:
+            assert chart_.title in text, (sheet.title, chart_.key)
+        assert dashboard_report.as_html(sheet, NOW, "x").count("<svg") == len(sheet.charts)
 
 
 def test_a_chart_refuses_numbers_where_something_is_missing() -> None:
