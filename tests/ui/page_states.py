@@ -370,7 +370,7 @@ def wrong(here: Place) -> list[Shot]:
         Shot("quarantine-nothing-matches", "quarantine", "Nothing in quarantine"),
         Shot("export-nothing", "export", "Nothing to export yet"),
         Shot("growth-no-such-child", "growth?view=child&child=9999", "9999"),
-        Shot("growth-visit-refused", f"growth?view=child&child={patient}", "looks like metres", act=bad_visit),
+        Shot("growth-visit-refused", f"growth?view=child&child={patient}", "A visit needs its date", act=bad_visit),
         Shot("growth-no-table", "growth?view=file", "save it as CSV", act=lambda page: visits_file(page, b"PK\0\3")),
         Shot("quality", "quality", "No case is beyond doubt yet", ADMIN),
         Shot("retrain-failed", "retrain", "no space left", ADMIN),
@@ -517,7 +517,6 @@ def give(page: Page, name: str, content: bytes) -> None:
 
 
 def bad_visit(page: Page) -> None:
-    page.get_by_label("Date").first.fill("15/01/2025")
     type_into(page, "Length or height (cm)", "1.10")
 
 
@@ -531,11 +530,14 @@ def contradict(page: Page) -> None:
 def half_fill(page: Page) -> None:
     key(page, "c", "C")
     expect(page.get_by_label("Years")).to_be_focused()
-    page.get_by_label("Months").fill("")
-    page.get_by_label("Months").press("Tab")
+    page.keyboard.press("Tab")
+    for pressed in ("ControlOrMeta+a", "Delete", "Tab"):
+        page.get_by_label("Months").press(pressed)
 
 
 def lose_connection(page: Page) -> None:
+    if "review" in page.url:
+        expect(page.locator("section.viewer")).to_have_attribute("data-state", "ready")
     page.context.set_offline(True)
     page.evaluate("window.lostSockets?.forEach(socket => socket.close())")
 

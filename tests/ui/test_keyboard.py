@@ -14,7 +14,7 @@ from db.worklist_tables import Claim, HandOverNote
 from engine.findings.answers import Task, bone_age_answer
 from engine.services import review
 from engine.services.accounts import demo_reader
-from tests.ui.keys import keys_are_bound
+from tests.ui.keys import keys_are_bound, page_rests
 from tests.workstation import AddCase
 
 CASES = 20
@@ -149,6 +149,22 @@ def test_keys_pressed_while_the_page_is_at_work_are_not_lost(
     expect(film).to_have_attribute("data-image", str(cases[4].image_id))
     session.rollback()
     assert review.load_study(session, demo_reader(), cases[4].study_id).images[0].decision is None
+
+
+def test_a_key_is_not_lost_while_the_browser_still_draws_what_it_is_for(
+    server: str, page: Page, add_case: AddCase
+) -> None:
+    case = add_case(Task.BONE_AGE, bone_age_answer(110))
+    page.goto(f"{server}/review?study={case.study_id}")
+    wait_for_case(page)
+    page_rests(page)
+    page.evaluate("""() => {
+        const form = document.querySelector('.st-key-answer');
+        form.classList.remove('st-key-answer');
+        setTimeout(() => form.classList.add('st-key-answer'), 200);
+    }""")
+    page.keyboard.press("c")
+    expect(page.get_by_label("Years")).to_be_focused()
 
 
 def test_one_enter_saves_an_answer_that_was_incomplete_until_then(

@@ -37,8 +37,9 @@ def show() -> None:
         gold = gold_cases.gold_cases(session, user())
         candidates = gold_cases.candidates(session, user())
     rules_form(rules)
-    readers(qualities)
-    gold_set(gold, candidates)
+    with st.container(key="quality-lists"):
+        readers(qualities)
+        gold_set(gold, candidates)
 
 
 # ---------------------------------------------------------------- how much is checked

@@ -81,6 +81,8 @@ function onKey(event) {
 function passed(key, event) {
   if (!event.defaultPrevented || !ASKS_THE_SERVER.test(key) || !onReview()) askedAt = -Infinity;
   else if (DECIDES.test(key)) decidedImage = inView();
+  // The server is done, but the browser is still drawing what the key is for.
+  if (!event.defaultPrevented && onReview() && !DECIDES.test(key)) hold(key, false);
 }
 
 /** Enter in a field of the form: Streamlit takes the value in, and the button it waits for may be locked until then. */
