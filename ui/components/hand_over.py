@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from html import escape
 
 import streamlit as st
@@ -19,11 +20,16 @@ def notes(study_id: int | None) -> int:
     """The notes that nobody has settled, and how many there are; nothing is drawn where there is none."""
     with database.session() as session:
         found = handover.notes(session, state.current_user(), study_id)
-    for note in found:
-        with st.container(horizontal=True, vertical_alignment="center", wrap=False, key=f"note_{note.note_id}"):
-            st.html(_note(note))
-            st.button("Settled", key=f"settle_{note.note_id}", type="tertiary", on_click=_settle, args=(note.note_id,))
+    with st.container(key="notes", gap="xsmall") if found else nullcontext():
+        for note in found:
+            _line(note)
     return len(found)
+
+
+def _line(note: Note) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", wrap=False, key=f"note_{note.note_id}"):
+        st.html(_note(note))
+        st.button("Settled", key=f"settle_{note.note_id}", type="tertiary", on_click=_settle, args=(note.note_id,))
 
 
 def _note(note: Note) -> str:

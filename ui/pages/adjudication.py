@@ -99,7 +99,7 @@ def _card(name: str, read: AnonymousRead) -> str:
         months = read.answer.get("bone_age_months")
         said, size = words.sentence(read.words), "long"
         beside = f"<small>{months} months</small>" if months is not None else ""
-    comment = f'<p class="quiet">“{escape(read.comment)}”</p>' if read.comment else ""
+    comment = f'<p class="quiet" tabindex="0">“{escape(read.comment)}”</p>' if read.comment else ""
     return (
         f'<div class="read-card"><div class="block-title"><span>Read {name}</span></div>'
         f'<div class="answer {size}">{escape(said)}{beside}</div>{comment}</div>'

@@ -22,7 +22,7 @@ function cellOf(cell) {
 
 class CaseTable {
   constructor(parent) {
-    this.root = make("div", { className: "cases" });
+    this.root = make("div", { className: "cases", tabIndex: 0, role: "group" }); // it scrolls
     parent.appendChild(this.root);
     this.onKey = (event) => this.key(event);
     window.addEventListener("keydown", this.onKey, true);
@@ -37,6 +37,7 @@ class CaseTable {
     this.report = report;
     this.rows = data.rows;
     this.root.style.setProperty("--table-height", data.height);
+    this.root.ariaLabel = data.label;
     const marked = this.marked;
     const headings = data.columns.map((column) => {
       const heading = make("th", { scope: "col", className: column.align || "" });
