@@ -146,10 +146,20 @@ class Confusion:
     def of_cells(cls, classes: Sequence[str], child: np.ndarray, cell: np.ndarray, count: np.ndarray) -> Confusion:
         """`count` (rows,) cases of a child in a cell, which are numbered row by row."""
         k = len(classes)
-        child = np.unique(child, return_inverse=True)[1]
-        of_child = np.zeros((child.max(initial=-1) + 1, k * k))
-        np.add.at(of_child, (child, cell), count)
-        return cls(tuple(classes), of_child.sum(axis=0).reshape(k, k), of_child.T @ of_child, len(of_child))
+        order = np.argsort(child, kind="stable")
+        child, cell, count = child[order], cell[order], count[order].astype(float)
+        together = np.zeros((k * k, k * k))
+        np.add.at(together, (cell, cell), count**2)
+        for apart in range(1, len(child)):  # a child's rows stand together: from each to the next one but so many
+            is_same = child[apart:] == child[:-apart]
+            if not is_same.any():
+                break
+            one, other = cell[:-apart][is_same], cell[apart:][is_same]
+            product = count[:-apart][is_same] * count[apart:][is_same]
+            np.add.at(together, (one, other), product)
+            np.add.at(together, (other, one), product)
+        counts = np.bincount(cell, count, minlength=k * k).reshape(k, k)
+        return cls(tuple(classes), counts, together, len(np.unique(child)))
 
     @property
     def n(self) -> int:
