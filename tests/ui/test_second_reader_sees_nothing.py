@@ -185,7 +185,7 @@ def test_a_second_reader_decides_from_the_keyboard_and_sees_their_own_alone(
     page.keyboard.press("Enter")
     expect(page.get_by_text("You answered 10 y 0 m before you saw the read.")).to_be_visible()
     expect(page.get_by_role("button", name="Take the read, 9 y 2 m")).to_be_visible()
-    page.keyboard.press("t")
+    page.keyboard.press("y")
     expect(page.get_by_role("button", name="Confirm and next")).to_be_visible()
     page.keyboard.press("Enter")
     expect(page.locator("[data-testid='stMain']")).to_contain_text("Nothing matches")
