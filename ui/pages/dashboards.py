@@ -8,7 +8,7 @@ import streamlit as st
 
 from engine.dashboard_sheet import Sheet
 from engine.services import figures
-from engine.services.figure_filters import choices
+from engine.services.figure_filters import FigureFilter, choices
 from ui import database, errors, state, words
 from ui.components import dashboard_charts, dashboard_filters, page_parts, report_buttons
 
@@ -34,11 +34,22 @@ def show() -> None:
     with downloads:
         report_buttons.show(sheet)
     heading(sheet)
+    if not any(chart.n for chart in sheet.charts):
+        nothing_chosen = FigureFilter(task=task, all_tasks=all_tasks, version_id=filter.version_id)
+        page_parts.notice(what_would_fill(kind, filtered=filter != nothing_chosen))
     for alert in sheet.alerts:
         page_parts.notice(alert, "alert")
     dashboard_charts.tiles(sheet.tiles)
     dashboard_charts.grid(sheet)
     st.html(f'<div class="chart-note">{escape(" ".join(sheet.notes))}</div>')
+
+
+def what_would_fill(kind: str, *, filtered: bool) -> str:
+    if filtered:
+        return "No case is in this selection: take a filter away, or choose another task."
+    if kind == "Operations":
+        return "Nothing has been received for this yet: add films on the upload page."
+    return "Nothing has been decided for this yet: the figures come with the decisions on the review page."
 
 
 def heading(sheet: Sheet) -> None:

@@ -30,6 +30,7 @@ def test_without_a_decision_every_chart_says_so(open_page: OpenPage) -> None:
         assert not at.exception
         assert not at.get("plotly_chart")
         assert "Not enough cases (n = 0)" in html_of(at)
+        assert "the figures come with the decisions" in html_of(at) or "add films on the upload page" in html_of(at)
         at = choose(at, "dash_kind", kind)
 
 
@@ -44,6 +45,7 @@ def test_every_dashboard_has_its_charts_and_its_reports(database_url: str, open_
         assert len(at.get("download_button")) >= 2 + 2 * seen[kind]
     assert min(seen.values()) >= 3
     html = html_of(at)
+    assert "decided for this yet" not in html and "received for this yet" not in html
     assert "Studies open" in html and "Model in use" in html and "generated 2.0" in html
 
 
