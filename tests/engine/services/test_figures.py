@@ -598,6 +598,31 @@ def test_a_selection_without_a_case_has_no_figure(generated: Session) -> None:
         assert all_figures(sheet) == []
 
 
+def test_no_chart_escapes_that_look(generated: Session, session: Session) -> None:
+    """Every chart that a full database shows is there in an empty one, too, where the tests above have looked at it."""
+
+    def charts(session: Session) -> set[tuple[str, str]]:
+        operations = figures.operation_sheet(session, ADMIN, FigureFilter(all_tasks=True), NOW)
+        return {(sheet.title, one.key) for sheet in (*every_sheet(session), operations) for one in sheet.charts}
+
+    assert charts(generated) == charts(session)
+    assert len(charts(session)) >= 24
+
+
+def test_operations_of_a_site_without_a_case_have_no_figure(generated: Session) -> None:
+    sheet = figures.operation_sheet(generated, ADMIN, FigureFilter(sites=("nowhere",)), NOW)
+    shown = [one for one in all_figures(sheet) if not one.startswith(("in_quarantine", "quarantine_reasons"))]
+    assert shown == ["open_studies: 0.0"]  # quarantine has no site
+
+
+def test_answers_that_are_all_alike_have_no_drift(generated: Session) -> None:
+    generated.execute(update(AnswerFact).where(AnswerFact.task == Task.FRACTURE).values(read_fracture="normal",
+                                                                                       is_answered=True))  # fmt: skip
+    sheet = figures.operation_sheet(generated, ADMIN, FigureFilter(task=Task.FRACTURE), NOW)
+    generated.rollback()
+    assert chart(sheet, "drift_of_reads").missing.startswith("not enough cases (n = ")
+
+
 @pytest.mark.parametrize(
     ("filter", "name"), [(ROP, "zone"), (ROP, "stage"), (ROP, "plus_disease"), (FRACTURE, "fracture")]
 )
