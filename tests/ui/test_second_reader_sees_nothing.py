@@ -19,6 +19,7 @@ from engine.services.accounts import Actor, demo_admin, demo_reader, demo_second
 from engine.services.quality_rules import Rule
 from engine.services.review import Decision
 from tests.ui.conftest import PATIENCE_MS
+from tests.ui.keys import keys_are_bound
 from tests.workstation import AddCase
 
 FIRST = Actor("erste-leserin", "Erste Leserin", Role.READER)
@@ -175,7 +176,9 @@ def test_a_second_reader_decides_from_the_keyboard_and_sees_their_own_alone(
     expect(page.locator(".viewer")).to_have_attribute("data-state", "ready", timeout=DRAWN_WITHIN_MS)
     expect(page.get_by_text("Shown after your answer")).to_be_visible()
     assert "9 y 2 m" not in page.inner_text("[data-testid='stMain']")  # nor is the read shown yet
+    keys_are_bound(page, "C")
     page.keyboard.press("c")
+    expect(page.get_by_label("Years")).to_be_focused()
     page.keyboard.type("10")
     page.keyboard.press("Tab")
     page.get_by_label("Months").fill("0")

@@ -14,7 +14,7 @@ from pathlib import Path
 from engine.settings import PROJECT_DIR
 from tests.pediscreen_up import free_port
 
-STARTS_WITHIN_S = 60
+STARTS_WITHIN_S = 120
 
 
 @contextmanager
