@@ -146,14 +146,11 @@ def forget_fields(image_id: int) -> None:
 
 
 def fields(image_id: int) -> dict[str, Any]:
-    """What stands in the finding form, by the widgets' names; what is empty is left out."""
+    """What stands in the finding form, by the widgets' names; what was emptied too, or the read would come back in its
+    place."""
     values = {key: st.session_state[key] for key in _field_keys(image_id)}
     named = {key.removeprefix("finding_").removesuffix(f"_{image_id}"): value for key, value in values.items()}
-    return {
-        name: value
-        for name, value in named.items()
-        if value not in (None, "", []) and isinstance(value, bool | int | float | str | list)
-    }
+    return {name: value for name, value in named.items() if isinstance(value, bool | int | float | str | list | None)}
 
 
 def fill_fields(image_id: int, kept: dict[str, Any]) -> bool:

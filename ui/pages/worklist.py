@@ -168,7 +168,7 @@ def _table(shown: Overview, notes: int) -> None:
         st.rerun()
     page_parts.waiting_for_reads(overview)
     if not page.rows:
-        page_parts.empty("Nothing matches", "Choose another status, or take a filter away.")
+        page_parts.empty("Nothing matches", "Choose another status, search for something else, or take a filter away.")
         return
     clicked = case_table.show(
         columns(filter),

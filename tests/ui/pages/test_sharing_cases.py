@@ -127,6 +127,16 @@ def test_what_was_typed_comes_back_in_another_browser_and_can_be_discarded(
     assert drafts.kept(session, READER, case.image_id) == {}
 
 
+def test_what_was_emptied_stays_empty_in_another_browser(open_page: OpenPage, add_case: AddCase) -> None:
+    case = add_case(Task.BONE_AGE, bone_age_answer(110))
+    at = open_page("review", study=case.study_id)
+    at.number_input(key=f"finding_months_{case.image_id}").set_value(None).run()
+    again = open_page("review", study=case.study_id)
+    assert "What you had entered before is back." in everything_said(again)
+    assert again.number_input(key=f"finding_months_{case.image_id}").value is None
+    assert again.button(key=f"confirm_{case.image_id}").label.startswith("Still to say: months")
+
+
 def test_a_note_is_left_with_the_case_and_settled(open_page: OpenPage, add_case: AddCase, session: Session) -> None:
     case = add_case()
     handover.leave_note(session, ADMIN, case.study_id, "Ask for the <b>other</b> side.")
