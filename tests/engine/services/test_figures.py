@@ -50,7 +50,7 @@ from db.session import engine_for, session_scope
 from engine.dashboard_sheet import Chart, Point, Series, Sheet, Tile, all_figures
 from engine.errors import NotAllowed
 from engine.findings.answers import Fracture, Plus, Stage, Task, Zone
-from engine.services import dashboard_report, drift, figures
+from engine.services import bone_age_figures, dashboard_report, drift, figures
 from engine.services.accounts import demo_admin, demo_reader, service_actor
 from engine.services.figure_filters import FigureFilter
 from tests.benchmarks.reviewed_studies import IN_USE, NOW, SHADOW, generate
@@ -225,6 +225,22 @@ def test_bone_age_charts(generated: Session, reads: pd.DataFrame) -> None:
         assert coverage[level].y == pytest.approx(np.mean(held), abs=0.004)  # probabilities in steps of 0.0001
         p, low, high = share_with_interval(pd.Series(held, rows.index) * 1.0, rows.child)
         assert (coverage[level].low, coverage[level].high) == pytest.approx((low, high), abs=0.005)
+
+
+def test_many_bubbles_become_fewer_and_hold_the_same_cases(
+    generated: Session, reads: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = judged(reads, Task.BONE_AGE)
+    monkeypatch.setattr(bone_age_figures, "MOST_BUBBLES", 100)
+    found = chart(figures.model_sheet(generated, ADMIN, BONE_AGE), "bland_altman")
+    bubbles = found.series[0].points
+    assert len(bubbles) <= 100 and sum(p.n for p in bubbles) == len(rows)
+    error = errors_of(rows)
+    mean = rows.label.map(lambda a: a["bone_age_months"]) + error / 2
+    across = {"2": 2, "4": 4}[found.note.split(" to ")[1].split()[0]]
+    counts = pd.Series(1, rows.index).groupby([mean // (6 * across), error // across]).sum()
+    expected = {((x + 0.5) * 6 * across, y * across + (across - 1) / 2): n for (x, y), n in counts.items()}
+    assert {(p.x, p.y): p.n for p in bubbles} == expected
 
 
 def covers(probabilities: dict[str, float], label: int, level: float) -> bool:
