@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,9 +191,9 @@ def gold_reads(session: Session) -> list[GoldRead]:
     return [GoldRead(*row) for row in session.execute(query)]
 
 
-def beyond_doubt(session: Session) -> list[tuple[Review, Image, Patient, str]]:
+def beyond_doubt(session: Session) -> Iterator[tuple[Review, Image, Patient, str]]:
     """The decision that stands where two readers say exactly the same, or an adjudicator settled, without gold cases;
-    the latest first, with the reason."""
+    the latest first, with the reason. Fetched as far as the caller goes on."""
     latest = _latest_read()
     in_use = select(GoldCase.image_fk).where(GoldCase.retired_at.is_(None))
     query = (
@@ -213,13 +213,11 @@ def beyond_doubt(session: Session) -> list[tuple[Review, Image, Patient, str]]:
         )
         .order_by(BlindCase.id.desc())
     )
-    found = []
-    for review, image, patient, state, second in session.execute(query):
+    for review, image, patient, state, second in session.execute(query.execution_options(yield_per=50)):
         if state == BlindState.SETTLED:
-            found.append((review, image, patient, "settled by an adjudicator"))
+            yield review, image, patient, "settled by an adjudicator"
         elif review.answer == second:
-            found.append((review, image, patient, "two blind readers said the same"))
-    return found
+            yield review, image, patient, "two blind readers said the same"
 
 
 def seconds_of(session: Session, reader_id: int, task: Task, most: int) -> list[float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from sqlalchemy.orm import Session
 
@@ -64,13 +65,13 @@ class Candidate:
     why: str
 
 
-def candidates(session: Session, actor: Actor) -> list[Candidate]:
+def candidates(session: Session, actor: Actor, most: int | None = None) -> list[Candidate]:
     """Images that two readers agree on exactly, or an adjudicator settled, and that are no gold cases yet; the latest
-    first. Admins only."""
+    first, at most so many. Admins only."""
     require(actor)
     return [
         Candidate(image.id, image.study_fk, patient.pseudonym, Task(review.answer["task"]), review.answer, why)
-        for review, image, patient, why in repository.beyond_doubt(session)
+        for review, image, patient, why in islice(repository.beyond_doubt(session), most)
     ]
 
 

@@ -35,7 +35,7 @@ def show() -> None:
         rules = quality_rules.rules(session, user())
         qualities = reader_quality.reader_qualities(session, user())
         gold = gold_cases.gold_cases(session, user())
-        candidates = gold_cases.candidates(session, user())
+        candidates = gold_cases.candidates(session, user(), SHOWN + 1)
     rules_form(rules)
     with st.container(key="quality-lists"):
         readers(qualities)
@@ -200,7 +200,7 @@ def gold_set(gold: list[Gold], candidates: list[Candidate]) -> None:
             st.space("stretch")
             st.button("Use as gold case", key=f"gold_{one.image_id}", on_click=use_as_gold, args=(one,))
     if len(candidates) > SHOWN:
-        page_parts.caption(f"and {len(candidates) - SHOWN} more")
+        page_parts.caption(f"The latest {SHOWN}; older ones follow as these are used.")
 
 
 def use_as_gold(one: Candidate) -> None:
