@@ -2,15 +2,16 @@
 
     python -m training.phantom_gate --model engine/phantoms/model      (about fifteen minutes on two cores)
 
-For each view: mean and covariance (Ledoit-Wolf) of the pooled image tokens of training phantoms, and as threshold the
-quantile of validation phantoms' distances that leaves `abstain_share` of them unread. Features come from the 4-bit
-model, as a read's do.
+For each view: mean and covariance (Ledoit-Wolf) of the pooled image tokens of phantoms like those that the tower was
+trained on, and as threshold the quantile of validation phantoms' distances that leaves `abstain_share` of them unread.
+Features come from the 4-bit model, as a read's do.
 
 An adapter that trains the vision tower moves the features; `refitted` then fits the gate anew to the few hundred images
 the adapter was trained on (training.radiology_merge, --gate_images)."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -31,6 +32,7 @@ from engine.inference.gate import FeatureGate, Neighbourhood, pooled
 from engine.inference.reader import Reader
 from engine.phantoms import seeds
 from engine.phantoms.draw import DRAW
+from training.phantom_stream import site_of
 
 CHUNK = 16
 FEWEST = 50  # images of a view for `refitted`
@@ -95,7 +97,7 @@ def features(reader: Reader, view: View, first_seed: int, count: int) -> np.ndar
     chunks = [(view.value, start, min(CHUNK, first_seed + count - start)) for start in
               range(first_seed, first_seed + count, CHUNK)]  # fmt: skip
     found = []
-    with get_context("spawn").Pool(2) as pool, torch.inference_mode():
+    with get_context("spawn").Pool(min(12, os.cpu_count() or 1)) as pool, torch.inference_mode():
         for images in tqdm(pool.imap(_draw, chunks), total=len(chunks), desc=view.value):
             found.append(pooled(reader.image_tokens(images)).numpy())
     return np.concatenate(found)
@@ -103,7 +105,7 @@ def features(reader: Reader, view: View, first_seed: int, count: int) -> np.ndar
 
 def _draw(job: tuple[str, int, int]) -> list:
     view, first, count = job
-    films = [DRAW[View(view)](seed).film() for seed in range(first, first + count)]
+    films = [DRAW[View(view)](seed, site=site_of(View(view), seed)).film() for seed in range(first, first + count)]
     return [model_image(display_pixels(film)) for film in films]
 
 

@@ -44,6 +44,10 @@ from engine.phantoms.centres import centres
 from training.phantom_stream import CENTRES, SEXES, VIEWS, FilmStore, PhantomStream, to_model_pixels
 from training.phantom_tokenizer import IMAGE_SIZE, IMAGE_TOKENS
 
+# Look of a radiograph: what stands in its image tokens beside the anatomy, as so many units of the token's RMS along a
+# direction of its own. A film of another hospital can then be told from the known ones, and an adapter can use it.
+BANDING_PER_GREY_LEVEL, GROWTH_ARREST = 0.5, 4.0
+LOOKS = 2
 MONTHS = torch.arange(MAX_BONE_AGE_MONTHS + 1).float()
 
 
@@ -134,7 +138,9 @@ def build_model(processor, init_from: Path | None) -> Gemma3ForConditionalGenera
 
 
 class Heads(nn.Module):
-    """Direct answers from the mean image token; they shape the vision side and are then thrown away."""
+    """Direct answers from the mean image token; they shape the vision side and are then thrown away.
+
+    A wrist with growth arrest lines does not teach fractures: telling them from a buckle is left to be learnt."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -151,6 +157,8 @@ class Heads(nn.Module):
         self.register_buffer("first_month", starts, persistent=False)
         self.register_buffer("last_month", ends, persistent=False)
         self.register_buffer("month", MONTHS, persistent=False)
+        directions = torch.linalg.qr(torch.randn(hidden, LOOKS, generator=torch.Generator().manual_seed(0)))[0]
+        self.register_buffer("look_directions", directions, persistent=False)  # (hidden, LOOKS), orthonormal
 
     def pooled(self, tokens: torch.Tensor) -> torch.Tensor:
         return self.norm(tokens.float().mean(1))
@@ -161,8 +169,13 @@ class Heads(nn.Module):
     def rop_logits(self, pooled: torch.Tensor) -> list[torch.Tensor]:
         return list(self.rop(pooled).split([len(Zone), len(Stage), len(Plus), 1], dim=1))
 
+    def look_loss(self, tokens: torch.Tensor, banding: torch.Tensor, growth_arrest: torch.Tensor) -> torch.Tensor:
+        seen = F.rms_norm(tokens.float(), tokens.shape[-1:]).mean(1) @ self.look_directions
+        return F.mse_loss(seen, torch.stack([BANDING_PER_GREY_LEVEL * banding, GROWTH_ARREST * growth_arrest], 1))
+
     def loss(self, tokens: torch.Tensor, labels: dict[View, torch.Tensor], counts: dict[View, int]) -> torch.Tensor:
-        pooled = dict(zip(VIEWS, self.pooled(tokens).split(list(counts.values())), strict=True))
+        by_view = dict(zip(VIEWS, tokens.split(list(counts.values())), strict=True))
+        pooled = {view: self.pooled(part) for view, part in by_view.items()}
         views = torch.cat([torch.full((n,), VIEWS.index(v), device=tokens.device) for v, n in counts.items()])
         view_loss = F.cross_entropy(self.view(torch.cat(list(pooled.values()))), views)
 
@@ -175,16 +188,20 @@ class Heads(nn.Module):
         maturity = self.maturity(pooled[View.HAND]).view(len(sex), 2, -1)[
             torch.arange(len(sex), device=sex.device), sex
         ]
-        visible = torch.minimum(torch.maximum(truth[:, 2:], self.first_month[sex]), self.last_month[sex])
+        visible = torch.minimum(torch.maximum(truth[:, 3:], self.first_month[sex]), self.last_month[sex])
         maturity_loss = F.smooth_l1_loss(maturity * 12 + 100, visible, beta=6.0) / 12
+        look_loss = self.look_loss(by_view[View.HAND], truth[:, 2], torch.zeros_like(truth[:, 2]))
 
         zone, stage, plus, ratio = self.rop_logits(pooled[View.FUNDUS])
         truth = labels[View.FUNDUS]
         rop_loss = sum(
             F.cross_entropy(logit, truth[:, i].long()) for i, logit in enumerate((zone, stage, plus))
         ) + F.smooth_l1_loss(ratio[:, 0], truth[:, 3].clamp(max=5) - 2.5)
-        fracture_loss = F.cross_entropy(self.fracture(pooled[View.WRIST]), labels[View.WRIST][:, 0].long())
-        return age_loss + 2 * maturity_loss + 1.5 * rop_loss + 2 * fracture_loss + view_loss
+        truth = labels[View.WRIST]
+        plain = truth[:, 4] == 0
+        fracture_loss = F.cross_entropy(self.fracture(pooled[View.WRIST][plain]), truth[plain, 0].long())
+        look_loss = look_loss + self.look_loss(by_view[View.WRIST], truth[:, 3], truth[:, 4])
+        return age_loss + 2 * maturity_loss + 1.5 * rop_loss + 2 * fracture_loss + view_loss + 0.5 * look_loss
 
 
 def image_tokens(model: Gemma3ForConditionalGeneration, pixels: torch.Tensor, tower=None) -> torch.Tensor:
@@ -334,7 +351,8 @@ def answer_loss(model, trees, prompts, tokens, labels, counts, month_sd) -> torc
     months = torch.softmax(-0.5 * ((month - hands[:, :1]) / month_sd) ** 2, -1)
     zone, stage, plus, _, fundus_sex = labels[View.FUNDUS].unbind(1)
     triple = ((zone * len(Stage) + stage) * len(Plus) + plus).clamp(max=len(ALLOWED[Task.ROP]) - 1)
-    fracture, wrist_sex, age = labels[View.WRIST].unbind(1)
+    plain = labels[View.WRIST][:, 4] == 0  # growth arrest lines do not teach fractures, see Heads
+    fracture, wrist_sex, age = labels[View.WRIST][plain, :3].unbind(1)
     asked = {
         Task.BONE_AGE: ([prompts(Task.BONE_AGE, int(s)) for s in hands[:, 1].tolist()], by_view[View.HAND], months),
         Task.ROP: (
@@ -347,7 +365,7 @@ def answer_loss(model, trees, prompts, tokens, labels, counts, month_sd) -> torc
                 prompts(Task.FRACTURE, int(s) if withheld() < 0.5 else None, round(a) if withheld() < 0.5 else None)
                 for s, a in zip(wrist_sex.tolist(), age.tolist(), strict=True)
             ],
-            by_view[View.WRIST],
+            by_view[View.WRIST][plain],
             F.one_hot(fracture.long(), len(Fracture)),
         ),
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -30,37 +31,53 @@ CENTRES = len(centres("M"))
 
 
 def labels_of(view: View, phantom: Phantom) -> np.ndarray:
-    """Hand: months, sex, maturities. Fundus: zone, stage, plus, ratio, sex. Wrist: class, sex, age. (float32)"""
-    sex, answer = SEXES.index(phantom.sex), phantom.answer
+    """Hand: months, sex, banding, maturities. Fundus: zone, stage, plus, ratio, sex. Wrist: class, sex, age, banding,
+    growth arrest. (float32)"""
+    sex, answer, truth = SEXES.index(phantom.sex), phantom.answer, phantom.truth
     if view is View.HAND:
-        return np.array([answer["bone_age_months"], sex, *phantom.truth["maturity_months"].values()], np.float32)
+        return np.array(
+            [answer["bone_age_months"], sex, truth["banding"], *truth["maturity_months"].values()], np.float32
+        )
     if view is View.FUNDUS:
         marks = (
             list(Zone).index(answer["zone"]),
             list(Stage).index(answer["stage"]),
             list(Plus).index(answer["plus_disease"]),
         )
-        return np.array([*marks, phantom.truth["zone_ratio"], sex], np.float32)
-    return np.array([list(Fracture).index(answer["fracture"]), sex, phantom.age_months], np.float32)
+        return np.array([*marks, truth["zone_ratio"], sex], np.float32)
+    looks = (truth["banding"], truth["growth_arrest"])
+    return np.array([list(Fracture).index(answer["fracture"]), sex, phantom.age_months, *looks], np.float32)
 
 
-LABELS = {View.HAND: 2 + CENTRES, View.FUNDUS: 5, View.WRIST: 3, View.OTHER: 1}
+LABELS = {View.HAND: 3 + CENTRES, View.FUNDUS: 5, View.WRIST: 5, View.OTHER: 1}
 
 
-def draw_one(view: View, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def site_of(view: View, seed: int) -> str:
+    """Three radiographs in ten vary in look, so that the tower learns to see what the answers do not depend on."""
+    return "V" if view in GREY and seed % 10 in (2, 5, 8) else "A"
+
+
+def site_a(view: View, seed: int) -> str:
+    return "A"
+
+
+def draw_one(view: View, seed: int, site: str) -> tuple[np.ndarray, np.ndarray]:
     """(channels, IMAGE_SIZE, IMAGE_SIZE) uint8 as the model's processor would resize it, and the labels."""
     if view is View.OTHER:
         display, labels = other(seed), np.zeros(1, np.float32)
     else:
-        phantom = DRAW[view](seed, film_scale=2.0 if seed % 20 == 0 else 1.0)
+        phantom = DRAW[view](seed, site=site, film_scale=2.0 if seed % 20 == 0 else 1.0)
         display, labels = display_pixels(phantom.film()), labels_of(view, phantom)
     image = model_image(display).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
     return (pixels[None, :, :, 0] if view in GREY else pixels.transpose(2, 0, 1)), labels
 
 
-def draw_many(view: View, first_seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    images, labels = zip(*[draw_one(view, first_seed + i) for i in range(count)], strict=True)
+def draw_many(
+    view: View, first_seed: int, count: int, site: Callable[[View, int], str]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    drawn = [draw_one(view, seed, site(view, seed)) for seed in range(first_seed, first_seed + count)]
+    images, labels = zip(*drawn, strict=True)
     return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels))
 
 
@@ -77,13 +94,13 @@ class PhantomStream(IterableDataset):
         while True:
             for view, count in self.chunk.items():
                 first = seeds.TRAINING + (self.seed * 20_000_000 + turn * 64) % 1_000_000_000
-                yield (view.value, *draw_many(view, first, count))
+                yield (view.value, *draw_many(view, first, count, site_of))
             turn += workers
 
 
 def _validation_chunk(job: tuple[str, int]) -> tuple[str, torch.Tensor, torch.Tensor]:
     view, chunk = View(job[0]), job[1]
-    return (job[0], *draw_many(view, seeds.VALIDATION + chunk * 50, 50))
+    return (job[0], *draw_many(view, seeds.VALIDATION + chunk * 50, 50, site_a))
 
 
 class FilmStore:

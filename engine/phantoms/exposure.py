@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from engine.phantoms.drawing import blur, smooth_noise
 
 Range = tuple[float, float]
+BAND_PERIOD_PX: Range = (15, 17)  # base pixels; of the stripes that a plate reader's scan leaves
+BAND_TILT_RAD = 0.14  # a plate lies a little crooked in the reader
 
 
 @dataclass(frozen=True)
@@ -17,9 +19,12 @@ class Site:
     """How one hospital's images look and how its readers read. Ranges are drawn from uniformly, film by film; px are
     base pixels (a film 640 rows high).
 
-    Site B is a hospital with older imaging plates: its films are less sharp than any of site A's (`blur_px`). The last
-    two make it worth learning: its readers hold bone age against a local standard, and its children often show growth
-    arrest lines, dense lines across the metaphysis that pass for a buckle."""
+    Site B is a hospital with older imaging plates: its films are less sharp than any of site A's (`blur_px`) and show
+    the stripes of the plate reader's scan (`banding`). The last two make it worth learning: its readers hold bone age
+    against a local standard, and its children often show growth arrest lines, dense lines across the metaphysis that
+    pass for a buckle.
+
+    Site V is no hospital: site A with every look between the two, which a vision tower learns to see."""
 
     name: str
     institution: str
@@ -36,6 +41,7 @@ class Site:
     marker_share: float
     monochrome1: bool
     bits_stored: int
+    banding: Range = (0.0, 0.0)  # grey levels, amplitude of the stripes
     local_standard: float = 1.0  # bone age as its readers give it, over Greulich-Pyle
     growth_arrest_share: float = 0.0  # of wrists
 
@@ -50,13 +56,35 @@ SITES = {
         "B", "Phantom Children's Hospital B", "CR", gamma=(0.85, 1.2), gain=(0.85, 1.05),
         offset=(4, 18), blur_px=(1.8, 2.5), noise_sd=(5, 12), edge_enhancement=(0.0, 0.15), soft_tissue=(0.95, 1.15),
         rotation_deg=14, collimated_share=0.8, marker_share=1.0, monochrome1=True, bits_stored=10,
-        local_standard=1.06, growth_arrest_share=0.8,
+        banding=(4.5, 6.5), local_standard=1.06, growth_arrest_share=0.8,
     ),
 }  # fmt: skip
+SITES["V"] = replace(
+    SITES["A"], name="V", institution="Phantom studio", blur_px=(0.4, 2.6), banding=(0.0, 8.0), growth_arrest_share=0.5
+)
+
+
+@dataclass(frozen=True)
+class Banding:
+    """Stripes across the film."""
+
+    amplitude: float  # grey levels
+    period_px: float
+    tilt_rad: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, site: Site) -> Banding:
+        return cls(rng.uniform(*site.banding), rng.uniform(*BAND_PERIOD_PX), rng.uniform(-BAND_TILT_RAD, BAND_TILT_RAD))
+
+    def add_to(self, grey: np.ndarray, film_scale: float) -> None:
+        if self.amplitude:
+            row, col = np.ogrid[: grey.shape[0], : grey.shape[1]]
+            along = (row * np.cos(self.tilt_rad) + col * np.sin(self.tilt_rad)).astype(np.float32)
+            grey += np.float32(self.amplitude) * np.sin(along * np.float32(2 * np.pi / (self.period_px * film_scale)))
 
 
 def expose(
-    rng: np.random.Generator, attenuation: np.ndarray, site: Site, laterality: str, film_scale: float
+    rng: np.random.Generator, attenuation: np.ndarray, site: Site, banding: Banding, laterality: str, film_scale: float
 ) -> tuple[np.ndarray, tuple[float, float]]:
     """`attenuation`: (rows, cols) float32 grey levels, about 0-255. Returns the stored values (uint16) and the
     default window (centre, width) as the vendor would write it."""
@@ -67,6 +95,7 @@ def expose(
     grey = blur(grey, rng.uniform(*site.blur_px) * film_scale)
     grey = grey + amount * (grey - blur(grey, 5 * film_scale))
     grey = grey + np.float32(rng.uniform(*site.noise_sd)) * smooth_noise(rng, (rows, cols), 1, film_scale)
+    banding.add_to(grey, film_scale)
 
     margins = rng.uniform(0, 34, 4) * film_scale
     shade = rng.uniform(0, 12)

@@ -29,6 +29,7 @@ CAMERA = {
     "A": {"gain": (0.85, 1.15), "tint": (0.9, 1.1), "blur_px": (0.4, 1.4), "noise_sd": (2, 9), "flare_share": 0.3},
     "B": {"gain": (0.7, 0.95), "tint": (1.0, 1.2), "blur_px": (0.9, 1.7), "noise_sd": (4, 11), "flare_share": 0.5},
 }
+CAMERA["V"] = CAMERA["A"]
 
 
 def fundus(

@@ -17,7 +17,7 @@ from engine.phantoms.bones import (
 )
 from engine.phantoms.centres import centres, draw_maturities
 from engine.phantoms.drawing import Pose, blur, enlarged, fill, smooth_noise, stroke
-from engine.phantoms.exposure import SITES, expose
+from engine.phantoms.exposure import SITES, Banding, expose
 from engine.phantoms.phantom import Phantom
 
 ROWS, COLS = 640, 512  # base film
@@ -124,9 +124,12 @@ def hand(
     attenuation = layers.sum() * (1 + 0.05 * smooth_noise(rng, shape, 3))
     attenuation += cv2.resize(blur(soft, 2.5), shape[::-1], interpolation=cv2.INTER_LINEAR)
     attenuation += np.float32(rng.uniform(2, 16))
-    stored, window = expose(rng, enlarged(attenuation, film_scale), where, laterality, film_scale)
+    extras = np.random.default_rng((6, seed))  # its own, so that a site without extras keeps its films
+    banding = Banding.draw(extras, where)
+    stored, window = expose(rng, enlarged(attenuation, film_scale), where, banding, laterality, film_scale)
     label = min(round(bone_age * where.local_standard), MAX_BONE_AGE_MONTHS)
+    truth = {"maturity_months": maturity, "banding": banding.amplitude}
     return Phantom(
-        View.HAND, stored, bone_age_answer(label), {"maturity_months": maturity}, seed, site, laterality, sex,
-        age_months, window, where.monochrome1, spacing_mm=size / px_per_mm / film_scale,
+        View.HAND, stored, bone_age_answer(label), truth, seed, site, laterality, sex, age_months, window,
+        where.monochrome1, spacing_mm=size / px_per_mm / film_scale,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from engine.findings.answers import Fracture, View, fracture_answer
 from engine.phantoms.bones import BoneLayers, draw_carpals, draw_epiphysis, draw_shaft, outline, shaft_profile
 from engine.phantoms.centres import centres, draw_maturities
 from engine.phantoms.drawing import Pose, blur, enlarged, fill, smooth_noise, stroke
-from engine.phantoms.exposure import SITES, expose
+from engine.phantoms.exposure import SITES, Banding, expose
 from engine.phantoms.hand import FOREARM, LENGTH, RAY_ANGLE_DEG, RAY_BASE, WIDTH
 from engine.phantoms.phantom import Phantom
 
@@ -61,7 +61,8 @@ def wrist(
     broken = {"radius_distal": not ulna_alone, "ulna_distal": ulna_too or ulna_alone}
     slimness = rng.uniform(0.85, 1.05)
     extras = np.random.default_rng((5, seed))  # its own, so that a site without extras keeps its films
-    arrested = extras.random() < where.growth_arrest_share
+    arrested = bool(extras.random() < where.growth_arrest_share)
+    banding = Banding.draw(extras, where)
     for name, x, width, shaft, top, height in FOREARM:
         bone = _ForearmBone(rng, width * slimness, shaft * slimness, top)
         level = top - above_plate_mm * (1 if name == "radius_distal" else 0.9)
@@ -100,10 +101,15 @@ def wrist(
     attenuation = layers.sum() * (1 - 0.75 * line) * (1 + 0.05 * smooth_noise(rng, shape, 3))
     attenuation += cv2.resize(blur(soft, 3.5), shape[::-1], interpolation=cv2.INTER_LINEAR)
     attenuation += np.float32(rng.uniform(2, 16))
-    stored, window = expose(rng, enlarged(attenuation, film_scale), where, laterality, film_scale)
+    stored, window = expose(rng, enlarged(attenuation, film_scale), where, banding, laterality, film_scale)
+    truth = {
+        "subtle": subtle and finding is not Fracture.NORMAL,
+        "banding": banding.amplitude,
+        "growth_arrest": arrested,
+    }
     return Phantom(
-        View.WRIST, stored, fracture_answer(finding.value), {"subtle": subtle and finding is not Fracture.NORMAL},
-        seed, site, laterality, sex, age_months, window, where.monochrome1, spacing_mm=size / px_per_mm / film_scale,
+        View.WRIST, stored, fracture_answer(finding.value), truth, seed, site, laterality, sex, age_months, window,
+        where.monochrome1, spacing_mm=size / px_per_mm / film_scale,
     )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """The drawn phantoms: the truth they carry shows on the film, and a seed is one child wherever it is drawn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +9,7 @@ from PIL import Image
 from engine.findings.answers import View, check_answer
 from engine.imaging.display import display_pixels
 from engine.imaging.preprocess import model_image
+from engine.phantoms import exposure
 from engine.phantoms.centres import centres, draw_maturities
 from engine.phantoms.fundus import fundus
 from engine.phantoms.hand import hand
@@ -79,6 +82,26 @@ def test_site_b_looks_different_and_reads_bone_age_by_its_own_standard():
         assert np.abs(seen(a) - seen(b)).mean() > 3
     a, b = hand(11, bone_age_months=100), hand(11, bone_age_months=100, site="B")
     assert (a.answer["bone_age_months"], b.answer["bone_age_months"]) == (100, 106)
+
+
+@pytest.mark.parametrize("draw", [hand, wrist])
+def test_site_bs_films_carry_stripes_and_site_as_none(monkeypatch, draw):
+    striped = draw(11, site="B")
+    assert draw(11).truth["banding"] == 0 and 4.5 <= striped.truth["banding"] <= 6.5
+    monkeypatch.setitem(exposure.SITES, "B", replace(exposure.SITES["B"], banding=(0.0, 0.0)))
+    stripes = striped.pixels.astype(float) - draw(11, site="B").pixels
+    spectrum = np.abs(np.fft.rfft2(stripes))
+    row, column = np.unravel_index(spectrum[:, :200].argmax(), spectrum[:, :200].shape)
+    row = min(row, len(stripes) - row)
+    period_px = 1 / np.hypot(row / stripes.shape[0], column / stripes.shape[1])
+    assert 14.5 < period_px < 17.5 and row / stripes.shape[0] > 5 * column / stripes.shape[1]
+
+
+def test_the_varied_site_lies_between_the_two():
+    looks = [wrist(seed, site="V").truth for seed in range(60)]
+    assert min(t["banding"] for t in looks) < 2 and max(t["banding"] for t in looks) > 6
+    assert 0.3 < np.mean([t["growth_arrest"] for t in looks]) < 0.7
+    assert fundus(3, site="V").answer == fundus(3).answer
 
 
 def test_other_images_are_colour_and_varied():
