@@ -23,13 +23,21 @@ def trained_parameters(network) -> dict[str, torch.nn.Parameter]:
     return {n: p for n, p in network.named_parameters() if p.requires_grad}
 
 
+def adapter_parameters(network) -> dict[str, torch.nn.Parameter]:
+    """Those that are trained, and LoRA's that are set once and kept (training.aimed_lora)."""
+    return {n: p for n, p in network.named_parameters() if p.requires_grad or ".lora_" in n}
+
+
 def save(output_dir: Path, step: int, network, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
     final = output_dir / f"{PREFIX}{step:08d}"
     unfinished = output_dir / f".{final.name}.part"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     named = trained_parameters(network)
-    save_file({n: p.detach().cpu().contiguous() for n, p in named.items()}, unfinished / "adapter.safetensors")
+    save_file(
+        {n: p.detach().cpu().contiguous() for n, p in adapter_parameters(network).items()},
+        unfinished / "adapter.safetensors",
+    )
     moments = {
         f"{name}/{key}": torch.as_tensor(value).detach().cpu().contiguous()
         for name, p in named.items()
@@ -58,10 +66,10 @@ def latest(output_dir: Path) -> Path | None:
 
 def load(folder: Path, network, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Puts adapter, optimiser and random state back; returns the state that was saved with them."""
-    named = trained_parameters(network)
+    named, adapter = trained_parameters(network), adapter_parameters(network)
     with torch.no_grad():
         for name, tensor in load_file(folder / "adapter.safetensors").items():
-            named[name].copy_(tensor)
+            adapter[name].copy_(tensor)
     moments = load_file(folder / "optimizer.safetensors")
     for name, p in named.items():
         keys = [k for k in moments if k.startswith(f"{name}/")]

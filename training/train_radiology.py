@@ -38,7 +38,7 @@ from engine.inference.answer_tree import probabilities
 from engine.inference.checkpoint import load_reader
 from engine.inference.read import ReadContext
 from engine.inference.reader import Reader
-from training import image_tokens, memory_preflight, train_checkpoint
+from training import aimed_lora, image_tokens, memory_preflight, train_checkpoint
 from training.adapter import record_base
 from training.answer_loss import AnswerLoss
 from training.language_pass import answer_gradients, differs_from_library, lean_lora, prepare_layers, unpack
@@ -79,6 +79,13 @@ class TrainingConfig:
         metadata={"help": "with --train_vision: weight of holding replayed images' tokens where they were"},
     )
     augmented_views: int = field(default=4, metadata={"help": "forms of each training image, the plain one counted"})
+    least_ratio: float = field(
+        default=20.0,
+        metadata={
+            "help": "with replayed films: LoRA sees only directions that new films fill so many times as much as they "
+            "(training.aimed_lora); 0: it sees all"
+        },
+    )
     month_loss: str = field(default="path", metadata={"help": "path, tree or hard: see training.answer_loss"})
     month_sd: float = field(default=1.5, metadata={"help": "soft label: SD in months around the label"})
     class_balance: float = field(default=0.5, metadata={"help": "0: as in the data, 1: every class equally often"})
@@ -133,6 +140,7 @@ def run(config: TrainingConfig, state: PartialState) -> None:
     examples["val"] = [replace(e, image=e.image + len(images["train"])) for e in examples["val"]]
     examples["train"] = taught_by_base(reader, loss, examples["train"], tokens, with_features=config.train_vision)
     network = add_lora(config, reader)
+    aim_lora(config, state, network, processor, examples["train"], tokens)
     optimizer = torch.optim.AdamW(
         train_checkpoint.trained_parameters(network).values(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
@@ -287,6 +295,29 @@ def add_lora(config: TrainingConfig, reader: Reader):
     network = get_peft_model(reader.network, lora)
     network.peft_config["default"].base_model_name_or_path = config.base_model  # PEFT notes this machine's folder
     return network
+
+
+def aim_lora(config, state, network, processor: RadiologyProcessor, examples: list[Example], tokens) -> None:
+    """Only with replayed and new films, and not where a trained tower would move what was measured."""
+    if not config.least_ratio or config.train_vision or len({e.replay for e in examples}) < 2:
+        return
+    base = network.get_base_model()
+    rows = [(i, view) for view in range(config.augmented_views) for i in range(len(examples))]
+    parts = [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
+
+    def passes():
+        for part in tqdm(parts, desc="where the new films differ", unit="batch", disable=not state.is_main_process):
+            batch = processor.collate([examples[i] for i, _ in part])
+            yield batch, tokens.stack([e.image for e in batch.examples], [view for _, view in part], base.device)
+
+    found = aimed_lora.aim(base, passes(), least_ratio=config.least_ratio)
+    if state.is_main_process and found:
+        print(f"LoRA sees {found} directions in which the new films stand out; lora_A is set to them and not trained.")
+    elif state.is_main_process:
+        print(
+            f"warning: in no direction do the new films stand out {config.least_ratio:g} times from the replayed ones. "
+            "LoRA sees all, and what it learns may change the answers on known films too."
+        )
 
 
 def check_pass(processor: RadiologyProcessor, network, examples: list[Example], tokens) -> None:

@@ -41,7 +41,7 @@ LOG_BYTES, LOG_LINES = 6000, 8
 SIGN_LOCK = "sign.lock"
 
 # What training is asked for, see docs/train-a-model.md. MedGemma's are those of its own recipe; unverified here.
-PHANTOM_SETTINGS = {"epochs": 4, "augmented_views": 2, "learning_rate": 1e-3, "save_every": 20}
+PHANTOM_SETTINGS = {"epochs": 4, "augmented_views": 2, "learning_rate": 2e-3, "save_every": 20}
 MEDGEMMA_SETTINGS = {"epochs": 3, "augmented_views": 4, "learning_rate": 2e-4, "save_every": 50}
 
 
