@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -57,10 +56,6 @@ def site_of(view: View, seed: int) -> str:
     return "V" if view in GREY and seed % 10 in (2, 5, 8) else "A"
 
 
-def site_a(view: View, seed: int) -> str:
-    return "A"
-
-
 def draw_one(view: View, seed: int, site: str) -> tuple[np.ndarray, np.ndarray]:
     """(channels, IMAGE_SIZE, IMAGE_SIZE) uint8 as the model's processor would resize it, and the labels."""
     if view is View.OTHER:
@@ -73,10 +68,9 @@ def draw_one(view: View, seed: int, site: str) -> tuple[np.ndarray, np.ndarray]:
     return (pixels[None, :, :, 0] if view in GREY else pixels.transpose(2, 0, 1)), labels
 
 
-def draw_many(
-    view: View, first_seed: int, count: int, site: Callable[[View, int], str]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    drawn = [draw_one(view, seed, site(view, seed)) for seed in range(first_seed, first_seed + count)]
+def draw_many(view: View, first_seed: int, count: int, site: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Without a `site`: of the varied one too, as `site_of` has it."""
+    drawn = [draw_one(view, seed, site or site_of(view, seed)) for seed in range(first_seed, first_seed + count)]
     images, labels = zip(*drawn, strict=True)
     return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels))
 
@@ -94,13 +88,13 @@ class PhantomStream(IterableDataset):
         while True:
             for view, count in self.chunk.items():
                 first = seeds.TRAINING + (self.seed * 20_000_000 + turn * 64) % 1_000_000_000
-                yield (view.value, *draw_many(view, first, count, site_of))
+                yield (view.value, *draw_many(view, first, count))
             turn += workers
 
 
 def _validation_chunk(job: tuple[str, int]) -> tuple[str, torch.Tensor, torch.Tensor]:
     view, chunk = View(job[0]), job[1]
-    return (job[0], *draw_many(view, seeds.VALIDATION + chunk * 50, 50, site_a))
+    return (job[0], *draw_many(view, seeds.VALIDATION + chunk * 50, 50, "A"))
 
 
 class FilmStore:

@@ -24,8 +24,8 @@ def trained_parameters(network) -> dict[str, torch.nn.Parameter]:
 
 
 def adapter_parameters(network) -> dict[str, torch.nn.Parameter]:
-    """Those that are trained, and LoRA's that are set once and kept (training.aimed_lora)."""
-    return {n: p for n, p in network.named_parameters() if p.requires_grad or ".lora_" in n}
+    """LoRA's, those too that are set once and not trained (training.aimed_lora)."""
+    return {n: p for n, p in network.named_parameters() if ".lora_" in n}
 
 
 def save(output_dir: Path, step: int, network, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:

@@ -15,6 +15,7 @@ from db.repositories import growth as repository
 from db.session import writing
 from db.types import utc_now
 from engine.errors import Conflict, NotFound, Refused
+from engine.findings.growth import Indicator
 from engine.findings.growth_visits import ScoredVisit
 from engine.services import audit, growth_scores, visit_checks
 from engine.services.accounts import READERS, Actor, require
@@ -46,6 +47,15 @@ class GrowthVisitView:
     is_phantom: bool
     entered_by: str
     entered_at: datetime
+
+    def measurement(self, indicator: Indicator) -> float | None:
+        """In the indicator's unit (engine.findings.growth.UNITS)."""
+        return {
+            Indicator.HEIGHT: self.length_height_cm,
+            Indicator.WEIGHT: self.weight_kg,
+            Indicator.BMI: self.scored.bmi_kg_m2,
+            Indicator.HEAD: self.head_circumference_cm,
+        }[indicator]
 
 
 @dataclass(frozen=True)

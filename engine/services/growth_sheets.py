@@ -11,7 +11,7 @@ from scipy.special import ndtr
 from engine.dashboard_sheet import Chart, Line, Point, Series, Sheet, SheetBuilder, Tile, point
 from engine.findings.age import months_words
 from engine.findings.bone_age import TABLE_NAMES, BoneAgeSds
-from engine.findings.growth import Indicator, centile_curves
+from engine.findings.growth import UNITS, Indicator, centile_curves
 from engine.findings.growth_visits import GrowthZ
 from engine.growth_figures import BEYOND_SD, MIN_CASES, Agreement, Distribution, not_enough, share_interval
 from engine.radiology_metrics import Interval
@@ -25,7 +25,6 @@ NAMES = {
     Indicator.BMI: "BMI",
     Indicator.HEAD: "Head circumference",
 }
-UNITS = {Indicator.HEIGHT: "cm", Indicator.WEIGHT: "kg", Indicator.BMI: "kg/m²", Indicator.HEAD: "cm"}
 NOTHING = Interval(None, None, None)
 FLOOR_R = 0.97  # what the project's first description asks of supplied z-scores
 BIN_SD, BINS_FROM, BINS_TO = 0.5, -4.0, 4.0  # of the report; what lies beyond is in the outermost bins
@@ -75,7 +74,7 @@ def _child_chart(growth: ChildGrowth, indicator: Indicator, bone_ages: Sequence[
     visits = [
         Point(visit.age_months / MONTHS_A_YEAR, value, 1)
         for visit in growth.visits
-        if (value := _measured(visit, indicator)) is not None and visit.age_months is not None
+        if (value := visit.measurement(indicator)) is not None and visit.age_months is not None
     ]
     series = []
     if visits and growth.sex:
@@ -102,15 +101,6 @@ def _child_chart(growth: ChildGrowth, indicator: Indicator, bone_ages: Sequence[
         f"{NAMES[indicator].lower()}, {UNITS[indicator]}", "", tuple(series),
         missing=None if visits else "no visit with this measurement at a known age",
     )  # fmt: skip
-
-
-def _measured(visit, indicator: Indicator) -> float | None:
-    return {
-        Indicator.HEIGHT: visit.length_height_cm,
-        Indicator.WEIGHT: visit.weight_kg,
-        Indicator.BMI: visit.scored.bmi_kg_m2,
-        Indicator.HEAD: visit.head_circumference_cm,
-    }[indicator]
 
 
 def _bone_age_of_child(bone_ages: Sequence[BoneAgeOfFilm]) -> Chart:

@@ -116,7 +116,7 @@ def _visits(figure: go.Figure, growth: ChildGrowth, indicator: Indicator) -> Non
         score = visit.scored.values[indicator]
         if visit.age_months is None:
             continue
-        value = score.measurement if isinstance(score, GrowthZ) else _measured(visit, indicator)
+        value = score.measurement if isinstance(score, GrowthZ) else visit.measurement(indicator)
         if value is None:
             continue
         z = f"z {score.z:+.2f}, centile {score.centile_percent:.1f}" if isinstance(score, GrowthZ) else "no z"
@@ -143,15 +143,6 @@ def _visits(figure: go.Figure, growth: ChildGrowth, indicator: Indicator) -> Non
         row=1,
         col=1,
     )
-
-
-def _measured(visit, indicator: Indicator) -> float | None:
-    return {
-        Indicator.HEIGHT: visit.length_height_cm,
-        Indicator.WEIGHT: visit.weight_kg,
-        Indicator.BMI: visit.scored.bmi_kg_m2,
-        Indicator.HEAD: visit.head_circumference_cm,
-    }[indicator]
 
 
 def _bone_ages(figure: go.Figure, films: Sequence[BoneAgeOfFilm], *, with_heights: bool) -> None:
