@@ -31,8 +31,7 @@ from engine.inference.checkpoint import load_reader
 from engine.inference.gate import FeatureGate, Neighbourhood, pooled
 from engine.inference.reader import Reader
 from engine.phantoms import seeds
-from engine.phantoms.draw import DRAW
-from training.phantom_stream import site_of
+from engine.phantoms.draw import DRAW, training_site
 
 CHUNK = 16
 FEWEST = 50  # images of a view for `refitted`
@@ -105,7 +104,9 @@ def features(reader: Reader, view: View, first_seed: int, count: int) -> np.ndar
 
 def _draw(job: tuple[str, int, int]) -> list:
     view, first, count = job
-    films = [DRAW[View(view)](seed, site=site_of(View(view), seed)).film() for seed in range(first, first + count)]
+    films = [
+        DRAW[View(view)](seed, site=training_site(View(view), seed)).film() for seed in range(first, first + count)
+    ]
     return [model_image(display_pixels(film)) for film in films]
 
 

@@ -18,14 +18,13 @@ from engine.imaging.display import display_pixels
 from engine.imaging.preprocess import model_image
 from engine.phantoms import seeds
 from engine.phantoms.centres import centres
-from engine.phantoms.draw import DRAW
+from engine.phantoms.draw import DRAW, RADIOGRAPHS, training_site
 from engine.phantoms.other import other
 from engine.phantoms.phantom import Phantom
 from training.phantom_tokenizer import IMAGE_SIZE
 
 SEXES = "MF"
 VIEWS = list(View)
-GREY = (View.HAND, View.WRIST)
 CENTRES = len(centres("M"))
 
 
@@ -51,11 +50,6 @@ def labels_of(view: View, phantom: Phantom) -> np.ndarray:
 LABELS = {View.HAND: 3 + CENTRES, View.FUNDUS: 5, View.WRIST: 5, View.OTHER: 1}
 
 
-def site_of(view: View, seed: int) -> str:
-    """Three radiographs in ten vary in look, so that the tower learns to see what the answers do not depend on."""
-    return "V" if view in GREY and seed % 10 in (2, 5, 8) else "A"
-
-
 def draw_one(view: View, seed: int, site: str) -> tuple[np.ndarray, np.ndarray]:
     """(channels, IMAGE_SIZE, IMAGE_SIZE) uint8 as the model's processor would resize it, and the labels."""
     if view is View.OTHER:
@@ -65,12 +59,12 @@ def draw_one(view: View, seed: int, site: str) -> tuple[np.ndarray, np.ndarray]:
         display, labels = display_pixels(phantom.film()), labels_of(view, phantom)
     image = model_image(display).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
-    return (pixels[None, :, :, 0] if view in GREY else pixels.transpose(2, 0, 1)), labels
+    return (pixels[None, :, :, 0] if view in RADIOGRAPHS else pixels.transpose(2, 0, 1)), labels
 
 
 def draw_many(view: View, first_seed: int, count: int, site: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Without a `site`: of the varied one too, as `site_of` has it."""
-    drawn = [draw_one(view, seed, site or site_of(view, seed)) for seed in range(first_seed, first_seed + count)]
+    """Without a `site`: of the varied one too, as `training_site` has it."""
+    drawn = [draw_one(view, seed, site or training_site(view, seed)) for seed in range(first_seed, first_seed + count)]
     images, labels = zip(*drawn, strict=True)
     return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels))
 
@@ -102,7 +96,7 @@ class FilmStore:
 
     def __init__(self, capacity: dict[View, int], device: str) -> None:
         def empty(view: View) -> torch.Tensor:
-            shape = (capacity[view], 1 if view in GREY else 3, IMAGE_SIZE, IMAGE_SIZE)
+            shape = (capacity[view], 1 if view in RADIOGRAPHS else 3, IMAGE_SIZE, IMAGE_SIZE)
             return torch.empty(shape, dtype=torch.uint8, device=device)
 
         self.images = {v: empty(v) for v in VIEWS}
