@@ -181,7 +181,7 @@ def test_models_are_listed_promoted_and_rolled_back(tmp_path, capsys):
     assert listed["in_use"]["name"] == new.name and listed["in_use"]["by"] == "demo-admin"
     assert [(row["name"], row["state"]) for row in listed["models"]] == [(new.name, "in_use")]
     assert cli.main(["models", "rollback", "--comment", "too slow", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["in_use"]["name"].startswith("phantom ")
+    assert json.loads(capsys.readouterr().out)["in_use"]["name"].startswith("phantom 0.4 (")
     assert cli.main(["models", "rollback"]) == 1
     assert "nothing to return to" in capsys.readouterr().err
     assert cli.main(["models", "promote", "1"]) == 0
@@ -190,7 +190,7 @@ def test_models_are_listed_promoted_and_rolled_back(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "NotFound"
     assert cli.main(["models", "list"]) == 0
     said = capsys.readouterr().out
-    assert f"in use: {new.name}, put in use by demo-admin" in said and "would bring back phantom 0." in said
+    assert f"in use: {new.name}, put in use by demo-admin" in said and "would bring back phantom 0.4" in said
 
 
 def test_what_reads_on_the_command_line_is_the_model_in_use(tmp_path, monkeypatch):
