@@ -80,7 +80,7 @@ class TrainingConfig:
     )
     augmented_views: int = field(default=4, metadata={"help": "forms of each training image, the plain one counted"})
     least_ratio: float = field(
-        default=20.0,
+        default=16.0,
         metadata={
             "help": "with replayed films: LoRA sees only directions that new films fill so many times as much as they "
             "(training.aimed_lora); 0: it sees all"
@@ -140,12 +140,13 @@ def run(config: TrainingConfig, state: PartialState) -> None:
     examples["val"] = [replace(e, image=e.image + len(images["train"])) for e in examples["val"]]
     examples["train"] = taught_by_base(reader, loss, examples["train"], tokens, with_features=config.train_vision)
     network = add_lora(config, reader)
+    plan = plan_memory(config, network, examples["train"])
     aim_lora(config, state, network, processor, examples["train"], tokens)
     optimizer = torch.optim.AdamW(
         train_checkpoint.trained_parameters(network).values(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     check_pass(processor, network, examples["train"], tokens)
-    prepare(config, network, processor, examples["train"], tokens)
+    prepare(plan, network, processor, examples["train"], tokens)
     train(config, state, network, optimizer, loss, processor, examples, tokens)
 
 
@@ -330,32 +331,44 @@ def check_pass(processor: RadiologyProcessor, network, examples: list[Example], 
         raise NotConformant(f"the training pass and the library's differ by {apart:.3f} nats at an answer token")
 
 
-def prepare(config: TrainingConfig, network, processor: RadiologyProcessor, examples: list[Example], tokens) -> None:
-    """Fits the pass to the machine, or raises TrainingRefused with the batch that would fit."""
+def plan_memory(config: TrainingConfig, network, examples: list[Example]) -> memory_preflight.Plan:
+    """How a step fits the memory. Raises TrainingRefused with the batch that would fit."""
     base = network.get_base_model()
-    length = max(len(e) for e in examples)
     on_gpu = base.device.type == "cuda"
     if on_gpu and not config.train_vision:
         base.model.vision_tower = None  # its tokens are computed
         torch.cuda.empty_cache()
     plan = memory_preflight.plan(
-        base, config.batch_size, length, config.memory if on_gpu else "cpu", vision=config.train_vision
+        base,
+        config.batch_size,
+        max(len(e) for e in examples),
+        config.memory if on_gpu else "cpu",
+        vision=config.train_vision,
     )
     if plan.refusal:
         raise TrainingRefused(plan.refusal)
-    if on_gpu:
-        batch = processor.collate(examples[:1])
-        plain = answer_gradients(base, batch, tokens.stack([examples[0].image], [0], base.device))
-        if plan.unpacked:
-            unpack(base)
-        lean_lora(base)
-        prepare_layers(base, compiled=True, checkpointed=plan.checkpointed)
-        compiled = answer_gradients(base, batch, tokens.stack([examples[0].image], [0], base.device))
-        alike = torch.cosine_similarity(plain, compiled, dim=0).item()
-        if not alike > SAME_GRADIENT:
-            print(f"warning: torch.compile changes the gradients here (cosine {alike:.3f}); training without it.")
-            prepare_layers(base, compiled=False, checkpointed=plan.checkpointed)
     print(plan.text)
+    return plan
+
+
+def prepare(
+    plan: memory_preflight.Plan, network, processor: RadiologyProcessor, examples: list[Example], tokens
+) -> None:
+    """Fits the pass to the machine."""
+    base = network.get_base_model()
+    if base.device.type != "cuda":
+        return
+    batch = processor.collate(examples[:1])
+    plain = answer_gradients(base, batch, tokens.stack([examples[0].image], [0], base.device))
+    if plan.unpacked:
+        unpack(base)
+    lean_lora(base)
+    prepare_layers(base, compiled=True, checkpointed=plan.checkpointed)
+    compiled = answer_gradients(base, batch, tokens.stack([examples[0].image], [0], base.device))
+    alike = torch.cosine_similarity(plain, compiled, dim=0).item()
+    if not alike > SAME_GRADIENT:
+        print(f"warning: torch.compile changes the gradients here (cosine {alike:.3f}); training without it.")
+        prepare_layers(base, compiled=False, checkpointed=plan.checkpointed)
 
 
 # --- the loop ---
@@ -368,7 +381,7 @@ def train(config, state, network, optimizer, loss, processor, examples, tokens) 
     total = min(total, config.max_steps) if config.max_steps else total
     total = min(total, 4) if config.smoke_test else total
     eval_every = min(config.eval_every or batches_an_epoch, total)
-    validation = Validation(base, loss.trees, examples["val"], tokens)
+    validation = Validation(base, loss, examples["val"], tokens)
 
     step, best, stale, seen = 0, None, 0, None
     found = train_checkpoint.latest(config.output_dir)

@@ -9,9 +9,10 @@ from engine.annotations import TASK_FOLDERS, Annotation, Split
 from engine.findings.answers import TASK_OF_VIEW, Task
 from engine.phantoms import seeds
 from engine.phantoms.draw import DRAW
-from engine.phantoms.write import write_png
+from engine.phantoms.write import FILM_SCALE, write_png
 
-COUNTS = {Task.BONE_AGE: 75, Task.ROP: 75, Task.FRACTURE: 75}
+# So many that LoRA is aimed at what is new and not at which films were drawn: docs/train-a-model.md
+COUNTS = {Task.BONE_AGE: 150, Task.ROP: 75, Task.FRACTURE: 150}
 SITE = "A"
 EVERY_VAL = 5  # one in so many watches the training instead
 
@@ -20,7 +21,7 @@ def write(folder: Path, counts: Mapping[Task, int]) -> Iterator[tuple[Task, Spli
     """Draws them into the pedirad-custom `folder`, always the same ones, and says what each is."""
     for view, task in TASK_OF_VIEW.items():
         for index in range(counts.get(task, 0)):
-            phantom = DRAW[view](seeds.REPLAY + index, site=SITE)
+            phantom = DRAW[view](seeds.REPLAY + index, site=SITE, film_scale=FILM_SCALE)
             split: Split = "val" if index % EVERY_VAL == 0 else "train"
             path = folder / TASK_FOLDERS[task] / split / f"replay-{index:04}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -64,7 +64,7 @@ class StepView:
 
 @dataclass(frozen=True)
 class Curve:
-    """`loss`: (step, training loss); `score`: (step, validation error, 0 is best)."""
+    """`loss`: (step, training loss); `score`: (step, validation loss in nats)."""
 
     loss: list[tuple[int, float]]
     score: list[tuple[int, float]]

@@ -35,8 +35,8 @@ from engine.phantoms.write import make_phantoms  # noqa: E402
 from engine.radiology_metrics import RadiologyMetrics  # noqa: E402
 
 CASES = {  # view: ((site, count, seed of the USER range), ...)
-    View.HAND: (("B", 150, 41), ("A", 75, 42)),
-    View.WRIST: (("B", 150, 41), ("A", 75, 42)),
+    View.HAND: (("B", 150, 41), ("A", 150, 42)),
+    View.WRIST: (("B", 150, 41), ("A", 150, 42)),
     View.FUNDUS: (("A", 75, 42),),
 }
 TESTED = (("B", Task.BONE_AGE), ("B", Task.FRACTURE), ("A", Task.BONE_AGE), ("A", Task.FRACTURE), ("A", Task.ROP))

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from engine.findings.answers import ALLOWED, Task
 from engine.imaging.preprocess import model_image_of
@@ -40,6 +41,15 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def with_replay(data, tmp_path_factory):
+    """The wrists are what the model is not to forget; LoRA is aimed at what sets the hands apart from them."""
+    copy = shutil.copytree(data, tmp_path_factory.mktemp("with-replay") / "data")
+    for file in (copy / "fractures").glob("*_annotations.json"):
+        file.write_text(json.dumps([r | {"replay": True} for r in json.loads(file.read_text())]))
+    return copy
 
 
 def arguments(data, output, cache, **more):
@@ -93,6 +103,19 @@ def test_a_run_writes_an_adapter_that_reads(undisturbed, data):
 
 def test_after_kill_9_the_same_command_ends_at_the_same_loss(undisturbed, data, cache, tmp_path):
     output = tmp_path / "model"
+    killed_and_gone_on_with(data, output, cache, losses(undisturbed[0]))
+    assert "finished already" in finished(*arguments(data, output, cache))
+
+
+def test_after_kill_9_an_aimed_adapter_goes_on_too(with_replay, cache, tmp_path):
+    said = finished(*arguments(with_replay, tmp_path / "undisturbed", cache))
+    assert "in which the new films stand out" in said
+    killed_and_gone_on_with(with_replay, tmp_path / "model", cache, losses(tmp_path / "undisturbed"))
+    weights = [load_file(tmp_path / run / "lora" / "adapter_model.safetensors") for run in ("undisturbed", "model")]
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
+
+
+def killed_and_gone_on_with(data, output, cache, undisturbed: dict[int, float]):
     process = start(*arguments(data, output, cache))
     while process.poll() is None and not list(output.glob("checkpoint-*/state.json")):
         time.sleep(0.02)
@@ -101,10 +124,9 @@ def test_after_kill_9_the_same_command_ends_at_the_same_loss(undisturbed, data, 
     assert not (output / "lora").exists()
     reached = len(losses(output))
     finished(*arguments(data, output, cache))
-    ours, theirs = losses(output), losses(undisturbed[0])
-    assert 0 < reached < len(theirs) and ours.keys() == theirs.keys()
-    assert max(abs(ours[s] - theirs[s]) for s in theirs) < 1e-4
-    assert "finished already" in finished(*arguments(data, output, cache))
+    ours = losses(output)
+    assert 0 < reached < len(undisturbed) and ours.keys() == undisturbed.keys()
+    assert max(abs(ours[s] - undisturbed[s]) for s in undisturbed) < 1e-4
 
 
 @pytest.mark.slow

@@ -57,12 +57,12 @@ def _in_order(label: str) -> tuple[int, str]:
 
 
 def curve(found: Curve) -> None:
-    """Loss above, validation error below, by step."""
+    """Training loss above, validation loss below, by step."""
     if not found.loss and not found.score:
         st.html('<div class="quiet" style="padding:2.6rem 0">The curve begins with the first training step.</div>')
         return
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.16, row_heights=[0.5, 0.5],
-                           subplot_titles=["Loss", "Validation error (0 is best)"])  # fmt: skip
+                           subplot_titles=["Training loss", "Validation loss"])  # fmt: skip
     for row, points in enumerate((found.loss, found.score), start=1):
         figure.add_scatter(
             x=[step for step, _ in points], y=[value for _, value in points], row=row, col=1,
@@ -71,7 +71,7 @@ def curve(found: Curve) -> None:
         )  # fmt: skip
     figure.update_xaxes(showgrid=False, rangemode="tozero")
     figure.update_yaxes(nticks=4, gridcolor="#171c22", rangemode="tozero")
-    _show(figure, 300, top=22, key="retrain_curve", alt="Training loss and validation error by step")
+    _show(figure, 300, top=22, key="retrain_curve", alt="Training loss and validation loss by step")
 
 
 def forest(figures: Sequence[Figure]) -> None:
