@@ -8,7 +8,8 @@ PediScreenError
 ├── NotAllowed           the acting user's role does not permit this
 ├── NotFound             no such study, image, model ...
 ├── Conflict             someone else changed or reviewed this first
-└── ModelUnavailable     the model cannot be loaded; the message says exactly what is missing
+├── ModelUnavailable     the model cannot be loaded; the message says exactly what is missing
+└── ReadFailed           the model is loaded but gives no read of an image it should; nothing is stored
 
 A message says what was wrong, the value seen and what to do; for DICOM it names the tag, as in
 "(0028,1051) Window Width must be at least 1, found 0".
@@ -53,3 +54,7 @@ class Conflict(PediScreenError):
 
 class ModelUnavailable(PediScreenError):
     """The model cannot be loaded; the message says what is missing and how to get it."""
+
+
+class ReadFailed(PediScreenError):
+    """The loaded model cannot read: its numbers are none, or the memory does not take one image."""

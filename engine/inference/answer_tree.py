@@ -7,7 +7,7 @@ path, renormalised over the closed set: the same figure as scoring each whole se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -25,10 +25,14 @@ class AnswerTree:
     head_ids: list[int]
     node_ids: list[int]
     parents: list[int]
-    depths: list[int]
+    depths: torch.Tensor  # (n_nodes,), 0: right after the head
+    ancestry: torch.Tensor  # (n_nodes, n_nodes) bool: row i sees column j if j is i or an ancestor of i
+    vocabulary: torch.Tensor  # (n_vocabulary,) every token of the head and the steps, once
+    head_columns: torch.Tensor  # (n_head,) index into vocabulary
     step_answers: torch.Tensor  # (n_steps,) index into answers
     step_nodes: torch.Tensor  # (n_steps,) index into [head, *nodes]
     step_tokens: torch.Tensor  # (n_steps,)
+    step_columns: torch.Tensor  # (n_steps,) index into vocabulary
 
     @classmethod
     def build(cls, answers: list[Answer], tokenizer) -> AnswerTree:
@@ -54,50 +58,92 @@ class AnswerTree:
                     node_ids.append(token)
                     depths.append(depth)
         step_answers, step_nodes, step_tokens = (torch.tensor(column) for column in zip(*steps, strict=True))
-        return cls(answers, sequences[0][:head], node_ids, parents, depths, step_answers, step_nodes, step_tokens)
+        head_ids = torch.tensor(sequences[0][:head], dtype=torch.long)
+        vocabulary = torch.cat([head_ids, step_tokens]).unique()
+        return cls(
+            answers=answers,
+            head_ids=head_ids.tolist(),
+            node_ids=node_ids,
+            parents=parents,
+            depths=torch.tensor(depths, dtype=torch.long),
+            ancestry=_ancestry(parents),
+            vocabulary=vocabulary,
+            head_columns=torch.searchsorted(vocabulary, head_ids),
+            step_answers=step_answers,
+            step_nodes=step_nodes,
+            step_tokens=step_tokens,
+            step_columns=torch.searchsorted(vocabulary, step_tokens),
+        )
 
-    def ancestry(self) -> torch.Tensor:
-        """(n_nodes, n_nodes) bool: row i sees column j if j is i or an ancestor of i."""
-        sees = torch.zeros(len(self.node_ids), len(self.node_ids), dtype=torch.bool)
-        for node, parent in enumerate(self.parents):
-            if parent >= 0:
-                sees[node] = sees[parent]
-            sees[node, node] = True
-        return sees
+    def to(self, device: torch.device) -> AnswerTree:
+        """The same with its tensors there."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{k: v.to(device) for k, v in values.items() if isinstance(v, torch.Tensor)})
 
 
-def sequence_for(
-    tree: AnswerTree, prompts: list[list[int]], image_token_id: int, window: int, device: torch.device
-) -> dict[str, torch.Tensor]:
-    """The model's inputs for a batch of prompts, padded on the left.
+def _ancestry(parents: list[int]) -> torch.Tensor:
+    sees = torch.zeros(len(parents), len(parents), dtype=torch.bool)
+    for node, parent in enumerate(parents):
+        if parent >= 0:
+            sees[node] = sees[parent]
+        sees[node, node] = True
+    return sees
 
-    Returns input_ids (batch, length), position_ids (batch, length), and the boolean masks `full` and `sliding`
-    (batch, 1, length, length), True where a token is seen. Image tokens see each other both ways, as in Gemma 3."""
+
+def padded(tree: AnswerTree, prompts: list[list[int]], multiple: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompt, head and nodes of every row, padded on the left to a length that is a multiple of `multiple`.
+
+    Returns input_ids (batch, length) and how many of a row's tokens are padding, (batch,). Attention kernels want
+    multiples of 8."""
     longest = max(len(p) for p in prompts)
-    longest += -(longest + len(tree.head_ids) + len(tree.node_ids)) % 8  # attention kernels want multiples of 8
-    prefix = longest + len(tree.head_ids)
-    length = prefix + len(tree.node_ids)
+    longest += -(longest + len(tree.head_ids) + len(tree.node_ids)) % multiple
     pads = [longest - len(p) for p in prompts]
     rows = [[0] * pad + p + tree.head_ids + tree.node_ids for pad, p in zip(pads, prompts, strict=True)]
-    input_ids = torch.tensor(rows, device=device)
-    pad = torch.tensor(pads, device=device)[:, None]
-    place = torch.tensor([*range(prefix), *(prefix + d for d in tree.depths)], device=device)
+    return torch.tensor(rows), torch.tensor(pads)
+
+
+def sequence_of(
+    tree: AnswerTree, input_ids: torch.Tensor, pads: torch.Tensor, image_token_id: int, window: int
+) -> dict[str, torch.Tensor]:
+    """What the model needs beside `padded`'s rows, where they are; nothing waits for the device.
+
+    Returns position_ids (batch, length), and the boolean masks `full` and `sliding` (batch, 1, length, length), True
+    where a token is seen. Image tokens see each other both ways, as in Gemma 3."""
+    device, length = input_ids.device, input_ids.shape[1]
+    prefix = length - len(tree.node_ids)
+    pad = pads[:, None]
+    place = torch.cat([torch.arange(prefix, device=device), prefix + tree.depths])
     position = (place - pad).clamp(min=0)
 
     sees = torch.zeros(length, length, dtype=torch.bool, device=device)
     sees[:, :prefix] = place[:, None] >= place[:prefix]
-    sees[prefix:, prefix:] = tree.ancestry().to(device)
+    sees[prefix:, prefix:] = tree.ancestry
     image = input_ids == image_token_id
     both_image = image[:, :, None] & image[:, None, :]
     full = (sees & (torch.arange(length, device=device) >= pad)[:, None, :]) | both_image
     sliding = full & (position[:, :, None] - position[:, None, :] < window)
     itself = torch.eye(length, dtype=torch.bool, device=device)  # padding must see something, or softmax is undefined
     return {
-        "input_ids": input_ids,
         "position_ids": position,
         "full": (full | itself)[:, None],
         "sliding": (sliding | itself)[:, None],
     }
+
+
+def embedded(model, input_ids: torch.Tensor, image_features: torch.Tensor) -> torch.Tensor:
+    """(batch, length, hidden): the tokens' embeddings, each row's image tokens replaced by its features in order."""
+    is_image = input_ids == model.config.image_token_id
+    embeds = model.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
+    order = (is_image.cumsum(1) - 1).clamp(min=0)[..., None].expand(-1, -1, embeds.shape[-1])
+    return torch.where(is_image[..., None], image_features.to(embeds.dtype).gather(1, order), embeds)
+
+
+def answer_scores(tree: AnswerTree, said: torch.Tensor) -> torch.Tensor:
+    """(batch, n_answers): the log-probability of every answer given the head.
+
+    `said`: (batch, 1 + n_nodes, n_vocabulary), log-probabilities of the token after the head and after every node."""
+    steps = said[:, tree.step_nodes, tree.step_columns]
+    return said.new_zeros(len(said), len(tree.answers)).index_add(1, tree.step_answers, steps)
 
 
 def log_probabilities(
@@ -108,26 +154,21 @@ def log_probabilities(
     `model`: a Gemma3ForConditionalGeneration; `image_features`: (batch, image tokens, hidden), projected. An
     answer's whole sequence has the sum of both."""
     device = image_features.device
-    image_token = model.config.image_token_id
+    tree = tree.to(device)
+    input_ids, pads = (t.to(device) for t in padded(tree, prompts))
     window = model.config.get_text_config().sliding_window
-    inputs = sequence_for(tree, prompts, image_token, window, device)
-    is_image = inputs["input_ids"] == image_token
-    embeds = model.get_input_embeddings()(inputs["input_ids"].masked_fill(is_image, 0))
-    embeds = embeds.masked_scatter(is_image[..., None], image_features.to(embeds.dtype))
+    inputs = sequence_of(tree, input_ids, pads, model.config.image_token_id, window)
     hidden = model.model.language_model(
-        inputs_embeds=embeds,
+        inputs_embeds=embedded(model, input_ids, image_features),
         attention_mask={"full_attention": inputs["full"], "sliding_attention": inputs["sliding"]},
         position_ids=inputs["position_ids"],
         use_cache=False,
     ).last_hidden_state
     heads, nodes = len(tree.head_ids), len(tree.node_ids)
-    logits = model.lm_head(hidden[:, -nodes - heads - 1 :]).float()
-    said = logits.log_softmax(-1)  # (batch, head + 1 + nodes, vocabulary)
-    head_ids = torch.tensor(tree.head_ids, device=device)
-    head = said[:, torch.arange(heads, device=device), head_ids]
-    steps = said[:, heads + tree.step_nodes.to(device), tree.step_tokens.to(device)]
-    answers = torch.zeros(len(prompts), len(tree.answers), device=device)
-    return answers.index_add(1, tree.step_answers.to(device), steps), head
+    asked = hidden[:, -nodes - heads - 1 :]
+    said = torch.stack([model.lm_head(row).float().log_softmax(-1)[:, tree.vocabulary] for row in asked])
+    head = said[:, torch.arange(heads, device=device), tree.head_columns]
+    return answer_scores(tree, said[:, heads:]), head
 
 
 def probabilities(model, tree: AnswerTree, prompts: list[list[int]], image_features: torch.Tensor) -> torch.Tensor:

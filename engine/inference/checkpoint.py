@@ -22,6 +22,7 @@ from engine.inference.reader import Reader
 from engine.settings import model_dir
 
 PEFT_PREFIX = "base_model.model."
+ONE_IMAGE_BYTES = 600_000_000  # beside the weights, with MedGemma-4B's shape: docs/read-speed.md
 
 
 def load_reader(model: str, adapter: Path | None, *, gated: bool = True, in_four_bits: bool = True) -> Reader:
@@ -36,6 +37,7 @@ def load_reader(model: str, adapter: Path | None, *, gated: bool = True, in_four
         raise ModelUnavailable(f"There is no model folder {model}. Set PEDISCREEN_MODEL to a folder or a hub name.")
     try:
         config = Gemma3Config.from_pretrained(source)
+        _check_gpu_memory(model, config, in_four_bits)
         processor = AutoProcessor.from_pretrained(source, backend="pil")
         if getattr(config, "quantization_config", None) is not None and not folder.is_dir():
             folder = Path(snapshot_download(model, allow_patterns=["*.safetensors", "*.json"]))
@@ -56,6 +58,21 @@ def load_reader(model: str, adapter: Path | None, *, gated: bool = True, in_four
         gate=FeatureGate.load(folder) if gated and (card.is_phantom or FeatureGate.is_in(folder)) else None,
         knows_triage=card.knows_triage,
     )
+
+
+def _check_gpu_memory(model: str, config: Gemma3Config, in_four_bits: bool) -> None:
+    """Raises ModelUnavailable before anything of a model is loaded that the GPU cannot hold and read with."""
+    if not torch.cuda.is_available():
+        return
+    weights = four_bit.gpu_bytes(config, in_four_bits)
+    free, total = torch.cuda.mem_get_info()
+    if weights + ONE_IMAGE_BYTES > free:
+        raise ModelUnavailable(
+            f"{model} needs {(weights + ONE_IMAGE_BYTES) / 1e9:.1f} GB of GPU memory ({weights / 1e9:.1f} for its "
+            f"weights, {ONE_IMAGE_BYTES / 1e9:.1f} to read one image); {torch.cuda.get_device_name()} has "
+            f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free. End what else uses the GPU, or set "
+            "CUDA_VISIBLE_DEVICES= to read on the processor."
+        )
 
 
 def _network(source: str, folder: Path, config: Gemma3Config, in_four_bits: bool) -> Gemma3ForConditionalGeneration:

@@ -5,7 +5,8 @@
                         float32 scale a row under the tensor's name + ".row_scale"
 
 bitsandbytes leaves the embedding as it is: 1.34 GB of bf16 in MedGemma-4B, half as much as all its NF4 layers. A row
-of int8 is within 0.4 % of its largest value. The int8 rows are a form of storage: loading multiplies them out."""
+of int8 is within 0.4 % of its largest value. Loading multiplies the rows out, but for the embedding on a GPU: it stays
+as it is stored, half the memory, and is multiplied out to the same values where they are used."""
 
 from __future__ import annotations
 
@@ -13,15 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from bitsandbytes.nn import Linear4bit
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import BitsAndBytesConfig, Gemma3Config, Gemma3ForConditionalGeneration
 
 INT8_FILE = "int8.safetensors"
 ROW_SCALE = ".row_scale"
 NF4_BLOCK = 64
 NESTED_BLOCK = 256  # double quantisation: this many block scales share one float32
+ROWS_AT_ONCE = 16_384  # of the head, multiplied out
+FEW_ROWS = 64  # of the embedding, for transformers to load where `keep_rows` puts the whole
 
 
 def nf4_config(config: Gemma3Config, dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -48,7 +53,7 @@ def to_int8_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def from_int8_rows(codes: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return (codes * scale[:, None]).to(dtype)
+    return (codes * scale[..., None]).to(dtype)
 
 
 def is_stored_as_int8(name: str, shape: tuple[int, ...]) -> bool:
@@ -80,19 +85,53 @@ def write(source: Path, folder: Path) -> None:
     save_file(rows, folder / INT8_FILE, metadata={"format": "pt"})
 
 
+class Int8Rows(nn.Module):
+    """The embedding as it is stored: `codes` (rows, cols) int8, `scale` (rows,) float32."""
+
+    def __init__(self, codes: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.codes, self.scale, self.dtype = nn.Buffer(codes), nn.Buffer(scale), dtype
+
+
+class Int8Embedding(Int8Rows):
+    """For Gemma3TextScaledWordEmbedding."""
+
+    def __init__(self, codes: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype, embed_scale: float) -> None:
+        super().__init__(codes, scale, dtype)
+        self.embed_scale = torch.tensor(embed_scale, dtype=dtype).item()  # rounded, as the library does
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return from_int8_rows(self.codes[ids], self.scale[ids], self.dtype) * self.embed_scale
+
+
+class Int8Head(Int8Rows):
+    """For lm_head, tied to the embedding."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        rows = zip(self.codes.split(ROWS_AT_ONCE), self.scale.split(ROWS_AT_ONCE), strict=True)
+        return torch.cat([F.linear(hidden, from_int8_rows(*part, self.dtype)) for part in rows], dim=-1)
+
+
 def load(folder: Path, config: Gemma3Config, dtype: torch.dtype, device_map: dict | None):
     """A Gemma3ForConditionalGeneration that computes in `dtype`, whatever the machine that made the folder had.
 
-    Raises ValueError for a folder that lacks weights."""
-    state = {}
+    `device_map`: {"": device}, where the embedding stays in int8; None: the CPU, where it is multiplied out. Raises
+    ValueError for a folder that lacks weights."""
+    state, embedding = {}, None
     for file in sorted(folder.glob("model*.safetensors")):
         state |= {name: t.to(dtype) if t.dtype in _HALF else t for name, t in load_file(file).items()}
     if (folder / INT8_FILE).is_file():
         with safe_open(folder / INT8_FILE, framework="pt") as rows:
             for name in rows.keys():  # noqa: SIM118 - safe_open is no mapping
-                if not name.endswith(ROW_SCALE):
-                    state[name] = from_int8_rows(rows.get_tensor(name), rows.get_tensor(name + ROW_SCALE), dtype)
+                if name.endswith(ROW_SCALE):
+                    continue
+                codes, scale = rows.get_tensor(name), rows.get_tensor(name + ROW_SCALE)
+                if device_map and name.endswith("embed_tokens.weight"):
+                    embedding, codes, scale = (codes, scale), codes[:FEW_ROWS], scale[:FEW_ROWS]
+                state[name] = from_int8_rows(codes, scale, dtype)
     config.quantization_config["bnb_4bit_compute_dtype"] = str(dtype).removeprefix("torch.")
+    if embedding is not None:
+        config.get_text_config().vocab_size = FEW_ROWS
     network = complete(
         *Gemma3ForConditionalGeneration.from_pretrained(
             None, config=config, state_dict=state, dtype=dtype, device_map=device_map, output_loading_info=True
@@ -101,7 +140,18 @@ def load(folder: Path, config: Gemma3Config, dtype: torch.dtype, device_map: dic
     for module in network.modules():
         if isinstance(module, Linear4bit):
             module.weight.quant_state.dtype = dtype  # what the codes are multiplied out to
+    if embedding is not None:
+        keep_rows(network, *(t.to(network.device) for t in embedding), dtype)
+        torch.cuda.empty_cache()  # what loading took beside the weights
     return network
+
+
+def keep_rows(network: Gemma3ForConditionalGeneration, codes: torch.Tensor, scale: torch.Tensor, dtype) -> None:
+    """The embedding and the head tied to it as int8 rows, in place of the few rows that `load` began with."""
+    text = network.model.language_model
+    text.embed_tokens = Int8Embedding(codes, scale, dtype, text.embed_tokens.scalar_embed_scale)
+    network.lm_head = Int8Head(codes, scale, dtype)
+    network.config.get_text_config().vocab_size = network.model.vocab_size = text.vocab_size = len(codes)
 
 
 def complete(network: Gemma3ForConditionalGeneration, loading_info: dict) -> Gemma3ForConditionalGeneration:
@@ -117,12 +167,14 @@ _HALF = (torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class FolderSize:
-    """Bytes of the deployable folder's weights, by kind of storage. `parameters`: how many numbers they stand for."""
+    """Bytes of the deployable folder's weights, by kind of storage. `parameters`: how many numbers they stand for;
+    `embedding`: the part of `int8` that is the embedding's."""
 
     parameters: int
     nf4: int
     int8: int
     other: int
+    embedding: int
 
     @property
     def total(self) -> int:
@@ -134,7 +186,7 @@ def size_of(config: Gemma3Config) -> FolderSize:
     with torch.device("meta"):
         network = Gemma3ForConditionalGeneration(config)
     skipped = nf4_config(config, torch.bfloat16).llm_int8_skip_modules
-    parameters = nf4 = int8 = other = 0
+    parameters = nf4 = int8 = other = embedding = 0
     for name, module in network.named_modules():
         for kind, tensor in module.named_parameters(recurse=False):
             if name == "lm_head" and config.tie_word_embeddings:
@@ -146,6 +198,19 @@ def size_of(config: Gemma3Config) -> FolderSize:
                 nf4 += -(-count // 2) + blocks + 4 * (-(-blocks // NESTED_BLOCK)) + 4 * (256 + 16)
             elif is_stored_as_int8(f"{name}.{kind}", tuple(tensor.shape)):
                 int8 += count + 4 * tensor.shape[0]
+                if name.endswith("embed_tokens"):
+                    embedding += count + 4 * tensor.shape[0]
             else:
                 other += 2 * count
-    return FolderSize(parameters, nf4, int8, other)
+    return FolderSize(parameters, nf4, int8, other, embedding)
+
+
+def gpu_bytes(config: Gemma3Config, in_four_bits: bool) -> int:
+    """What the weights take on a GPU: a 4-bit folder's as `load` places them, or those of a folder in full precision,
+    which are quantised on the way unless `in_four_bits` is False."""
+    size = size_of(config)
+    if not in_four_bits:
+        return 2 * size.parameters
+    is_folder = getattr(config, "quantization_config", None) is not None
+    embedding = size.embedding if is_folder else 2 * size.embedding
+    return size.nf4 + size.other + 2 * (size.int8 - size.embedding) + embedding

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from PIL import Image
 
+from engine.errors import ReadFailed
 from engine.findings.answers import ALLOWED, TASK_OF_VIEW, Answer, Fracture, Plus, Stage, Task, View, Zone
 from engine.inference.answer_tree import AnswerTree, probabilities
+from engine.inference.fast_pass import BATCH_SIZES, FastPass
 from engine.inference.gate import FeatureGate, pooled
-from engine.inference.prompts import TRIAGE, prompt_ids
+from engine.inference.prompts import TRIAGE, prompt_ids, prompt_text
 from engine.inference.read import Read, ReadContext
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 VIEW_OF_TASK = {task: view for view, task in TASK_OF_VIEW.items()}
 INTERVAL = (0.10, 0.90)  # the 80 % interval of a bone age
 SEX_UNKNOWN = "The sex is not known, and bone age is read against the standard of one sex."
 ZONE_I_FROM = 0.2  # of probability: zone I missed costs four times what it costs when called in vain
-IMAGES_AT_ONCE = 8  # through the network; more gain nothing on a CPU and cost memory
+IMAGES_AT_ONCE = 8  # through the network on a CPU; more gain nothing there and cost memory
 
 
 class Reader:
@@ -35,47 +42,59 @@ class Reader:
         self.gate = gate
         self.knows_triage = knows_triage
         self._trees = {task: AnswerTree.build(answers, processor.tokenizer) for task, answers in ALLOWED.items()}
+        self._prompts: dict[tuple[str, str], list[int]] = {}
         self._turn = threading.Lock()
+        self._fast = None
+        self._at_once = IMAGES_AT_ONCE
+        if self.network.device.type == "cuda":
+            shown = processor.image_processor
+            mean, std = (torch.tensor(list(v)) / shown.rescale_factor for v in (shown.image_mean, shown.image_std))
+            self._fast = FastPass(self.network, self._trees, mean, std)
+            self._at_once = BATCH_SIZES[-1]
 
     def read(self, images: Sequence[Image.Image], task: Task, contexts: Sequence[ReadContext]) -> list[Read]:
         """One read an image, in order. `images` come from `engine.imaging.preprocess.model_image`.
 
         An image unlike the training images of the task's view gets no read but the reason; so does a hand without a
-        known sex."""
+        known sex. Raises ReadFailed where the network's numbers are none."""
         if len(images) != len(contexts):
             raise ValueError(f"{len(images)} images but {len(contexts)} contexts")
-        reads = []
-        for start in range(0, len(images), IMAGES_AT_ONCE):
-            part = slice(start, start + IMAGES_AT_ONCE)
-            with self._turn, torch.inference_mode():
-                begun = time.perf_counter()
-                reads += self._read(self.image_tokens(images[part]), Task(task), contexts[part], begun)
-        return reads
+        return self._in_parts(
+            len(images), lambda part: self._read(lambda: self._seen(images[part]), Task(task), contexts[part])
+        )
+
+    def read_pixels(self, pixels: torch.Tensor, task: Task, contexts: Sequence[ReadContext]) -> list[Read]:
+        """`read` of what `pixels` makes of images, on a GPU: for processes that prepare images ahead of it."""
+        return self._in_parts(
+            len(pixels),
+            lambda part: self._read(lambda: self._fast.image_tokens(pixels[part]), Task(task), contexts[part]),
+        )
 
     def read_tokens(self, tokens: torch.Tensor, task: Task, contexts: Sequence[ReadContext]) -> list[Read]:
         """`read` of images whose `image_tokens` are known, (n, image tokens, hidden): most of the time goes there, and
         models that differ in the language model only have them in common."""
-        reads = []
-        for start in range(0, len(tokens), IMAGES_AT_ONCE):
-            part = slice(start, start + IMAGES_AT_ONCE)
-            with self._turn, torch.inference_mode():
-                reads += self._read(tokens[part], Task(task), contexts[part], time.perf_counter())
-        return reads
+        return self._in_parts(len(tokens), lambda part: self._read(lambda: tokens[part], Task(task), contexts[part]))
 
     def triage(self, images: Sequence[Image.Image]) -> list[tuple[View, dict[str, float]]]:
         """What each image shows, with the probability of every view. A model that was not trained to tell answers
         `other` with no probabilities, so that a person routes the image."""
         if not self.knows_triage:
             return [(View.OTHER, {}) for _ in images]
-        answers = []
-        for start in range(0, len(images), IMAGES_AT_ONCE):
-            with self._turn, torch.inference_mode():
-                tokens = self.image_tokens(images[start : start + IMAGES_AT_ONCE])
-                answers += [self._view_of(row, p) for row, p in zip(tokens, self._views(tokens), strict=True)]
-        return answers
+
+        def of(part: slice) -> list[tuple[View, dict[str, float]]]:
+            tokens = self._seen(images[part])
+            return [self._view_of(row, p) for row, p in zip(tokens, self._views(tokens), strict=True)]
+
+        return self._in_parts(len(images), of)
+
+    def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """(n, 3, side, side) uint8, as large as the tower takes them."""
+        processor = self.processor.image_processor
+        shown = processor(list(images), do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"]
+        return shown.to(torch.uint8)
 
     def image_tokens(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """(n, image tokens, hidden): the projected output of the vision tower."""
+        """(n, image tokens, hidden): the projected output of the vision tower, by the library's own modules."""
         pixels = self.processor.image_processor(list(images), return_tensors="pt")["pixel_values"]
         pixels = pixels.to(
             self.network.device, self.network.model.multi_modal_projector.mm_input_projection_weight.dtype
@@ -83,13 +102,58 @@ class Reader:
         vision = self.network.model.vision_tower(pixel_values=pixels).last_hidden_state
         return self.network.model.multi_modal_projector(vision)
 
-    def _read(self, tokens: torch.Tensor, task: Task, contexts: Sequence[ReadContext], begun: float) -> list[Read]:
+    def _seen(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """`image_tokens`, the fast way where there is one."""
+        return self._fast.image_tokens(self.pixels(images)) if self._fast else self.image_tokens(images)
+
+    def _in_parts(self, count: int, work: Callable[[slice], list[T]]) -> list[T]:
+        """`work` on as many images at once as the memory takes, in turn with other threads."""
+        done: list[T] = []
+        while len(done) < count:
+            at_once = self._at_once
+            try:
+                with self._turn, torch.inference_mode():
+                    done += work(slice(len(done), len(done) + at_once))
+            except torch.OutOfMemoryError as full:
+                if at_once == 1:
+                    raise ReadFailed(f"The GPU's memory does not take one image: {full}") from full
+                self._at_once = at_once // 2
+                log.warning("the GPU's memory is full; images go through %d at a time now", self._at_once)
+            if self._at_once < at_once and self._fast:  # here, where the exception no longer holds what was computed
+                self._fast.forget_graphs()
+        return done
+
+    def _probabilities(self, task: str, contexts: Sequence[ReadContext], tokens: torch.Tensor) -> torch.Tensor:
+        """(n, n_answers) float64 on the CPU. Raises ReadFailed unless they are numbers."""
+        prompts = [self._prompt(task, context) for context in contexts]
+        if self._fast:
+            p = self._fast.scores(task, prompts, tokens).cpu().double().softmax(-1)
+        else:
+            p = probabilities(self.network, self._trees[task], prompts, tokens).cpu()
+        if not p.isfinite().all():
+            bad = (~p.isfinite().all(1)).sum().item()
+            raise ReadFailed(
+                f"The network's output is not a number for {bad} of {len(p)} images, so there is no read. If other "
+                "images fail too, the model's files or the GPU are at fault: run pediscreen doctor."
+            )
+        return p
+
+    def _prompt(self, task: str, context: ReadContext) -> list[int]:
+        key = (task, prompt_text(task, context))
+        if key not in self._prompts:
+            self._prompts[key] = prompt_ids(self.processor, task, context)
+        return self._prompts[key]
+
+    def _read(self, see: Callable[[], torch.Tensor], task: Task, contexts: Sequence[ReadContext]) -> list[Read]:
+        """`see`: gives the image tokens."""
+        begun = time.perf_counter()
+        tokens = see()
         reasons = self._reasons_to_abstain(tokens, task, contexts)
         readable = [i for i, reason in enumerate(reasons) if reason is None]
         scored: dict[int, torch.Tensor] = {}
         if readable:
-            prompts = [prompt_ids(self.processor, task, contexts[i]) for i in readable]
-            rows = probabilities(self.network, self._trees[task], prompts, tokens[readable]).cpu()
+            shown = tokens if len(readable) == len(tokens) else tokens[readable]
+            rows = self._probabilities(task, [contexts[i] for i in readable], shown)
             scored = dict(zip(readable, rows, strict=True))
         milliseconds = (time.perf_counter() - begun) * 1000 / len(tokens)
         return [
@@ -127,8 +191,7 @@ class Reader:
 
     def _views(self, tokens: torch.Tensor) -> torch.Tensor:
         """(n, 4) probabilities in the order of View."""
-        prompt = prompt_ids(self.processor, TRIAGE, ReadContext())
-        return probabilities(self.network, self._trees[TRIAGE], [prompt] * len(tokens), tokens).cpu()
+        return self._probabilities(TRIAGE, [ReadContext()] * len(tokens), tokens)
 
     def _view_of(self, tokens: torch.Tensor, p: torch.Tensor) -> tuple[View, dict[str, float]]:
         view = list(View)[int(p.argmax())]

@@ -1,5 +1,7 @@
 """engine.inference.four_bit: what is stored comes back, and a model of MedGemma-4B's shape fits its 2.85 GB."""
 
+import copy
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -81,6 +83,26 @@ def test_a_written_folder_computes_what_quantising_at_load_computes(tmp_path, vi
     assert torch.allclose(*logits, rtol=0, atol=logits[0].abs().max().item() * 0.03)
 
 
+def test_the_embedding_stays_in_int8_on_a_device(tmp_path):
+    """And computes what its values multiplied out compute, to the last bit."""
+    four_bit.write(PHANTOM_MODEL_DIR, tmp_path)
+    multiplied, stored = (
+        four_bit.load(tmp_path, Gemma3Config.from_pretrained(tmp_path), torch.float32, where)
+        for where in (None, {"": "cpu"})
+    )
+    assert stored.get_input_embeddings().codes.dtype == torch.int8
+    assert stored.lm_head.codes.data_ptr() == stored.get_input_embeddings().codes.data_ptr()
+    vocabulary = multiplied.config.text_config.vocab_size
+    assert stored.config.text_config.vocab_size == stored.model.vocab_size == vocabulary
+    ids = torch.randint(10, vocabulary, (2, 20))
+    with torch.inference_mode():
+        assert torch.equal(stored.get_input_embeddings()(ids), multiplied.get_input_embeddings()(ids))
+        assert torch.equal(stored(input_ids=ids).logits, multiplied(input_ids=ids).logits)
+        assert torch.equal(
+            stored.generate(input_ids=ids, max_new_tokens=4), multiplied.generate(input_ids=ids, max_new_tokens=4)
+        )
+
+
 def test_the_arithmetic_equals_the_files(tmp_path):
     four_bit.write(PHANTOM_MODEL_DIR, tmp_path)
     on_disk = sum(f.stat().st_size for f in tmp_path.glob("*.safetensors"))
@@ -111,6 +133,16 @@ def test_medgemma_4b_fits(capsys):
         print(f"\nMedGemma-4B's shape: NF4 {size.nf4 / 1e9:.3f}, int8 {size.int8 / 1e9:.3f}, "
               f"bf16 {size.other / 1e9:.3f}, in all {size.total / 1e9:.3f} GB")  # fmt: skip
     assert size.total + PROCESSOR_BYTES <= 2.85e9
+
+
+def test_medgemma_4b_on_a_gpu_leaves_room_in_four_gigabytes():
+    """Embedding as it is stored, vision tower in bf16; a folder in full precision has its embedding in bf16."""
+    config = copy.deepcopy(MEDGEMMA_4B)
+    full = four_bit.gpu_bytes(config, True)
+    config.quantization_config = {}
+    assert four_bit.gpu_bytes(config, True) == pytest.approx(3.17e9, rel=0.01)
+    assert full - four_bit.gpu_bytes(config, True) == pytest.approx(262208 * 2560, rel=0.01)
+    assert four_bit.gpu_bytes(config, False) == pytest.approx(8.6e9, rel=0.01)
 
 
 def test_a_four_bit_folder_has_no_full_precision(tmp_path):

@@ -8,8 +8,9 @@ from peft import LoraConfig, get_peft_model
 from PIL import Image
 from transformers import Gemma3ForConditionalGeneration
 
-from engine.errors import ModelUnavailable
+from engine.errors import ModelUnavailable, ReadFailed
 from engine.findings.answers import ALLOWED, MAX_BONE_AGE_MONTHS, Task, View, check_answer, rop_answer
+from engine.inference import reader as reader_module
 from engine.inference.checkpoint import load_reader
 from engine.inference.read import ReadContext
 from engine.inference.reader import read_of
@@ -96,6 +97,53 @@ def test_the_wrong_view_and_noise_are_no_reads(reader):
     for image in (picture(fundus(FIRST)), noise, Image.new("RGB", (300, 300))):
         (read,) = reader.read([image], Task.BONE_AGE, [ReadContext("F")])
         assert read.abstained and read.answer is None
+
+
+def test_a_network_that_gives_no_numbers_gives_no_read(reader, monkeypatch):
+    def broken(network, tree, prompts, tokens):
+        p = torch.full((len(prompts), len(tree.answers)), 1 / len(tree.answers), dtype=torch.float64)
+        p[-1, 0] = float("nan")
+        return p
+
+    monkeypatch.setattr(reader_module, "probabilities", broken)
+    pictures, known = [picture(wrist(FIRST + i)) for i in range(2)], [ReadContext()] * 2
+    with pytest.raises(ReadFailed, match="not a number for 1 of 2 images"):
+        reader.read(pictures, Task.FRACTURE, known)
+    with pytest.raises(ReadFailed, match="not a number"):
+        reader.triage(pictures)
+
+
+def test_a_batch_that_the_memory_does_not_take_is_halved(reader, monkeypatch):
+    """The reads are the same, and in order."""
+    pictures, known = [picture(wrist(FIRST + 80 + i)) for i in range(5)], [ReadContext()] * 5
+    expected = reader.read(pictures, Task.FRACTURE, known)
+    taken, whole = [], reader.image_tokens
+
+    def tokens(images):
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("no room")
+        taken.append(len(images))
+        return whole(images)
+
+    monkeypatch.setattr(reader, "image_tokens", tokens)
+    monkeypatch.setattr(reader, "_at_once", 8)
+    found = reader.read(pictures, Task.FRACTURE, known)
+    assert taken == [2, 2, 1]
+    for read, alone in zip(found, expected, strict=True):
+        assert read.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+
+    monkeypatch.setattr(reader, "image_tokens", lambda images: tokens([None] * 3))
+    with pytest.raises(ReadFailed, match="memory does not take one image"):
+        reader.read(pictures, Task.FRACTURE, known)
+
+
+def test_a_model_larger_than_the_gpu_is_refused_before_it_is_loaded(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (500_000_000, 8_000_000_000))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A small card")
+    monkeypatch.setattr(Gemma3ForConditionalGeneration, "from_pretrained", lambda *a, **k: pytest.fail("loaded"))
+    with pytest.raises(ModelUnavailable, match=r"needs 0\.6 GB .* A small card has 0\.5 of 8\.0 GB free"):
+        load_reader("phantom", None)
 
 
 def test_triage_tells_the_views_apart(reader):
