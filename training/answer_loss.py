@@ -1,7 +1,9 @@
 """The loss: cross-entropy of the answer's tokens against a distribution over answers.
 
 For ROP and fracture the distribution is the label. Bone age is a number, so 125 is nearly as right as 126: its target
-is a normal distribution over months around the label (SD `month_sd`). Three ways to train on it:
+is a normal distribution over months around the label (SD `month_sd`, wider at the start of a run: answers are digits,
+and a digit that no film taught is otherwise free to go anywhere: where no girl of sixty was between 128 and 154 months,
+two held-out ones were read as 188). Three ways to train on it:
 
 - `path` (default): one month is drawn from the target and its digits are fed to the model; at each digit the loss is
   the cross-entropy against the target's conditional distribution of that digit. A node of the digit tree is visited
@@ -39,22 +41,24 @@ class AnswerLoss:
         self.trees = {task: AnswerTree.build(ALLOWED[task], processor.tokenizer) for task in Task}
         self._parents = {task: _nodes_by_path(tree) for task, tree in self.trees.items()}
 
-    def target(self, example: Example) -> np.ndarray:
-        """(n_answers,) probabilities over the task's closed set."""
+    def target(self, example: Example, month_sd: float | None = None) -> np.ndarray:
+        """(n_answers,) probabilities over the task's closed set. `month_sd`: another than the loss's own."""
         if example.taught is not None:
             return example.taught
         answers = ALLOWED[example.task]
         if example.task is Task.BONE_AGE and self.month_loss != "hard":
             months = np.arange(len(answers))
-            p = np.exp(-0.5 * ((months - example.answer["bone_age_months"]) / self.month_sd) ** 2)
+            p = np.exp(-0.5 * ((months - example.answer["bone_age_months"]) / (month_sd or self.month_sd)) ** 2)
             return p / p.sum()
         p = np.zeros(len(answers))
         p[answers.index(example.answer)] = 1
         return p
 
-    def draw(self, examples: list[Example], rng: np.random.Generator) -> tuple[list[Example], list[np.ndarray]]:
+    def draw(
+        self, examples: list[Example], rng: np.random.Generator, month_sd: float | None = None
+    ) -> tuple[list[Example], list[np.ndarray]]:
         """The examples as they are fed, each with an answer drawn from its target, and the targets."""
-        targets = [self.target(e) for e in examples]
+        targets = [self.target(e, month_sd) for e in examples]
         if self.month_loss == "tree":
             return examples, targets
         fed = []

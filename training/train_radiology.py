@@ -88,6 +88,10 @@ class TrainingConfig:
     )
     month_loss: str = field(default="path", metadata={"help": "path, tree or hard: see training.answer_loss"})
     month_sd: float = field(default=1.5, metadata={"help": "soft label: SD in months around the label"})
+    first_month_sd: float = field(
+        default=6.0,
+        metadata={"help": "what month_sd begins with: an age that no film has is learnt from its neighbours"},
+    )
     class_balance: float = field(default=0.5, metadata={"help": "0: as in the data, 1: every class equally often"})
     eval_every: int = field(default=0, metadata={"help": "steps between validations; 0: every epoch"})
     patience: int = field(default=4, metadata={"help": "validations without gain before it stops"})
@@ -161,6 +165,9 @@ def check_settings(config: TrainingConfig) -> None:
         raise TrainingRefused(f"--month_loss must be path, tree or hard, found {config.month_loss!r}.")
     if config.memory not in ("auto", "small", "large"):
         raise TrainingRefused(f"--memory must be auto, small or large, found {config.memory!r}.")
+    for name in ("month_sd", "first_month_sd"):
+        if not getattr(config, name) > 0:
+            raise TrainingRefused(f"--{name} must be above 0 months, found {getattr(config, name)}.")
     for name in ("batch_size", "epochs", "augmented_views", "lora_rank", "save_every"):
         if getattr(config, name) < 1:
             raise TrainingRefused(f"--{name} must be at least 1, found {getattr(config, name)}.")
@@ -402,7 +409,7 @@ def train(config, state, network, optimizer, loss, processor, examples, tokens) 
             rows = plan_epoch(config, state, examples["train"], epoch)[place]
             set_rate(optimizer, config, step, total)
             value = train_step(
-                config, state, network, optimizer, loss, processor, tokens, examples["train"], rows, step
+                config, state, network, optimizer, loss, processor, tokens, examples["train"], rows, step, total
             )
             step += 1
             log.write(step, {"loss": value, "lr": optimizer.param_groups[0]["lr"]}, "train")
@@ -431,10 +438,11 @@ def plan_epoch(config, state: PartialState, examples: list[Example], epoch: int)
     return epoch_batches(examples, size, seed=config.seed, epoch=epoch, balance=config.class_balance)
 
 
-def train_step(config, state, network, optimizer, loss, processor, tokens, examples, rows, step) -> float:
+def train_step(config, state, network, optimizer, loss, processor, tokens, examples, rows, step, total) -> float:
     """One step over the global batch `rows`; this process takes every num_processes-th row. Returns the mean loss."""
     rng = np.random.default_rng([config.seed, 7, step])
-    fed, targets = loss.draw([examples[i] for i in rows], rng)
+    month_sd = config.first_month_sd + (config.month_sd - config.first_month_sd) * step / total
+    fed, targets = loss.draw([examples[i] for i in rows], rng, month_sd)
     views = rng.integers(0, config.augmented_views, len(rows)).tolist()
     views = [0 if e.features is not None else v for e, v in zip(fed, views, strict=True)]
     mine = slice(state.process_index, None, state.num_processes)
