@@ -14,8 +14,14 @@ docs/read-speed.md has what each is worth."""
 
 from __future__ import annotations
 
+import logging
+import os
+import shutil
+import sysconfig
+import threading
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -25,6 +31,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.inference.answer_tree import AnswerTree, answer_scores, embedded, padded, sequence_of
 from engine.inference.four_bit import Int8Rows
+
+log = logging.getLogger(__name__)
 
 BATCH_SIZES = (1, 2, 4, 8, 16)  # those that graphs exist for; what lies between is filled up to the next
 TOWER_AT_ONCE = 8  # images: more is no faster, and the tower's inner layers are the largest thing in memory
@@ -86,8 +94,15 @@ PLAIN = Pieces(norm, add_norm, rotated, gated, log_sum_exp, unpacked)
 
 
 @cache
-def compiled() -> Pieces:
-    """Each piece as one kernel for any number of tokens. The first use of all takes some seconds."""
+def fused() -> Pieces:
+    """Each piece as one kernel for any number of tokens; the first use of all takes some seconds.
+
+    Triton builds them with a C compiler and Python's headers. Where one is missing they stay plain, and a read takes a
+    third longer."""
+    has_compiler = any(shutil.which(name) for name in (os.environ.get("CC", ""), "gcc", "clang"))
+    if not has_compiler or not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        log.warning("reads take a third longer: torch.compile needs gcc and Python.h (Debian: gcc, python3-dev)")
+        return PLAIN
     torch._dynamo.config.recompile_limit = max(32, torch._dynamo.config.recompile_limit)
     return Pieces(*(torch.compile(piece, dynamic=True) for piece in PLAIN))
 
@@ -233,23 +248,26 @@ class FastPass:
             static = [
                 torch.zeros(size, *value.shape[1:], dtype=value.dtype, device=self.network.device) for value in inputs
             ]
-            self._graphs[key] = _Graph(lambda *values: function(compiled(), *values), static, self._aside, self._pool)
+            self._graphs[key] = _Graph(lambda *values: function(fused(), *values), static, self._aside, self._pool)
         return self._graphs[key].run(*inputs)
+
+
+_CAPTURING = threading.Lock()  # of all networks: a capture begins by waiting for the card, which would break another
 
 
 class _Graph:
     """`function` captured over its inputs, which it keeps. Graphs of one pool share their working memory."""
 
     def __init__(self, function: Callable[..., torch.Tensor], inputs: list[torch.Tensor], aside, pool) -> None:
-        self.inputs = inputs
-        torch.cuda.empty_cache()  # what the first, plain run took; the capture does the same for the run here
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # compilers and libraries set themselves up, which a capture must not see
-            function(*inputs)
-        torch.cuda.current_stream().wait_stream(aside)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
-            self.output = function(*inputs)
+        self.inputs, self.graph = inputs, torch.cuda.CUDAGraph()
+        with _CAPTURING:
+            torch.cuda.empty_cache()  # what the first, plain run took; the capture does the same for the run here
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):  # compilers and libraries set themselves up, which a capture must not see
+                function(*inputs)
+            torch.cuda.current_stream().wait_stream(aside)
+            with torch.cuda.graph(self.graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
+                self.output = function(*inputs)
 
     def run(self, *values: torch.Tensor) -> torch.Tensor:
         for kept, value in zip(self.inputs, values, strict=True):

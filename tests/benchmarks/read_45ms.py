@@ -194,7 +194,7 @@ def launched(fast: FastPass, task: Task, prompt: list[int], pixels: torch.Tensor
     ids, pads = (t.cuda() for t in padded(tree, [prompt] * len(pixels), fast_pass.PROMPT_MULTIPLE))
     parts = pixels.cuda().split(fast_pass.TOWER_AT_ONCE)
     tokens = torch.cat([fast_pass.image_tokens(network, (part - fast.mean) / fast.std) for part in parts])
-    return fast_pass.score(network, tree, fast_pass.compiled(), ids, pads, tokens)
+    return fast_pass.score(network, tree, fast_pass.fused(), ids, pads, tokens)
 
 
 @torch.inference_mode()

@@ -87,6 +87,13 @@ def test_the_head_goes_over_the_vocabulary_in_parts(network, processor, pixels, 
     assert torch.allclose(parts, whole, atol=1e-5)
 
 
+def test_without_a_c_compiler_the_pieces_stay_plain(monkeypatch, caplog):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(fast_pass.shutil, "which", lambda name: None)
+    assert fast_pass.fused.__wrapped__() is PLAIN
+    assert "needs gcc and Python.h" in caplog.text
+
+
 @pytest.fixture
 def on_a_gpu(processor):
     """A float32 copy of the network with its FastPass, and pixels as that takes them."""
