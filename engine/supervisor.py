@@ -127,7 +127,8 @@ def up(*, data_dir: Path, database_url: str, port: int, with_demo: bool = True) 
 
     started = time.monotonic()
     _require_free_port(port)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs start with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     logs = data_dir / "logs"
     address = f"http://localhost:{port}"
     supervisor = Supervisor()

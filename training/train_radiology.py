@@ -80,7 +80,7 @@ class TrainingConfig:
     )
     augmented_views: int = field(default=4, metadata={"help": "forms of each training image, the plain one counted"})
     least_ratio: float = field(
-        default=16.0,
+        default=12.0,
         metadata={
             "help": "with replayed films: LoRA sees only directions that new films fill so many times as much as they "
             "(training.aimed_lora); 0: it sees all"
@@ -89,7 +89,7 @@ class TrainingConfig:
     month_loss: str = field(default="path", metadata={"help": "path, tree or hard: see training.answer_loss"})
     month_sd: float = field(default=1.5, metadata={"help": "soft label: SD in months around the label"})
     first_month_sd: float = field(
-        default=6.0,
+        default=12.0,
         metadata={"help": "what month_sd begins with: an age that no film has is learnt from its neighbours"},
     )
     class_balance: float = field(default=0.5, metadata={"help": "0: as in the data, 1: every class equally often"})

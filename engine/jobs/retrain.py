@@ -48,7 +48,11 @@ MODULES = {
 }
 KEPT = {LOG, METRICS, "training.json", COMPARISON, change_record.FILE_NAME, change_record.PDF_NAME}
 LOCKS = {"lock", retrain.SIGN_LOCK}
-TRAIN_SHARES = {"image tokens": (0.0, 0.3), "training": (0.3, 1.0)}  # of the step, by what its bar is called
+TRAIN_SHARES = {  # of the step's time, by what its bar is called
+    "image tokens": (0.0, 0.4),
+    "where the new films differ": (0.4, 0.5),
+    "training": (0.5, 1.0),
+}
 UNCHANGED = "Merged equals base"  # what radiology_merge says of an adapter that training left as it began
 NO_GAIN = (
     "No gain: at no moment of the training did the new model do better on the validation films than the one it began "

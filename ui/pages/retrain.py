@@ -60,7 +60,7 @@ def show() -> None:
         now = retrain.run(session, user(), chosen) if chosen else retrain.current(session, user())
     page_parts.title("Retrain", f"On the decisions of your readers. In use: {in_use.name}")
     if now is not None and now.is_on:
-        st.fragment(live, run_every=LOOK_EVERY)(now.run_id)
+        st.fragment(live, run_every=LOOK_EVERY)(now.run_id, now.state)
     elif now is not None and (now.state is RetrainState.AWAITING_SIGNATURE or chosen):
         finished(now)
     else:
@@ -181,11 +181,12 @@ def worker_is_there(session) -> bool:
 
 
 @errors.shown()
-def live(run_id: int) -> None:
+def live(run_id: int, drawn_as: RetrainState) -> None:
+    """`drawn_as`: the run's state as the rest of the page shows it."""
     with database.session() as session:
         run = retrain.run(session, user(), run_id)
         working = worker_is_there(session)
-    if not run.is_on:
+    if run.state is not drawn_as:
         st.rerun()
     left, right = st.columns([1, 1.5], gap="large")
     with left:
