@@ -13,8 +13,9 @@ from itertools import product
 import numpy as np
 import torch
 
-from engine.findings.answers import Answer, Task
+from engine.findings.answers import Task
 from engine.inference.answer_tree import probabilities
+from engine.inference.reader import read_of
 from engine.radiology_metrics import RadiologyMetrics
 from training.answer_loss import AnswerLoss
 from training.radiology_processor import Example
@@ -55,10 +56,8 @@ class Validation:
         return float(-(targets * p.double().clamp_min(LEAST_PROBABILITY).log()).sum(1).mean())
 
     def _figures(self, task: Task, examples: Sequence[Example], p: torch.Tensor) -> dict[str, float]:
-        """Of the median month, else of the likeliest answer."""
         answers = self.loss.trees[task].answers
-        best = (p.cumsum(1) < 0.5).sum(1) if task is Task.BONE_AGE else p.argmax(1)
-        said: list[Answer] = [answers[i] for i in best.clamp(max=len(answers) - 1).tolist()]
+        said = [read_of(task, answers, row, "", 0.0).answer for row in p]
         truth = [e.answer for e in examples]
         if task is Task.BONE_AGE:
             months = [[a["bone_age_months"] for a in each] for each in (said, truth)]

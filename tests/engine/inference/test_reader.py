@@ -182,6 +182,20 @@ def test_zone_i_is_called_before_it_is_the_likeliest():
     assert read_of(Task.ROP, answers, p, "m", 0.0).answer == rop_answer("II", "2", "none")
 
 
+def test_a_fracture_is_called_before_it_is_the_likeliest():
+    answers = ALLOWED[Task.FRACTURE]
+    names = [a["fracture"] for a in answers]
+
+    def called(normal: float, buckle: float, distal_radius: float) -> str:
+        shares = {"normal": normal, "buckle": buckle, "distal_radius": distal_radius}
+        p = torch.tensor([shares[name] for name in names], dtype=torch.float64)
+        return read_of(Task.FRACTURE, answers, p, "m", 0.0).answer["fracture"]
+
+    assert called(0.75, 0.15, 0.10) == "buckle"  # one fracture in four, whichever it is
+    assert called(0.85, 0.05, 0.10) == "normal"
+    assert called(0.30, 0.30, 0.40) == "distal_radius"
+
+
 def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(ModelUnavailable, match="no adapter_config.json"):
         load_reader("phantom", tmp_path)
