@@ -351,6 +351,9 @@ class Image(Base):
     read_blocked_reason: Mapped[str | None] = mapped_column(Text)
     # counts what a reader added since; a read of an earlier round was made without it
     read_round: Mapped[int] = mapped_column(default=1)
+    read_first: Mapped[bool] = mapped_column(default=False)  # a person waits for it: read before what arrives in bulk
+    read_worker: Mapped[str | None] = mapped_column(String(64))  # has it in hand; counts while that worker is heard of
+    read_starts: Mapped[int] = mapped_column(default=0)  # how often a worker took it in hand in this round
 
     study: Mapped[Study] = relationship(back_populates="images", lazy="raise")
 

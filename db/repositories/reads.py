@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from db.models import Image, ModelVersion, Patient, Prediction, ReadState, Study, Worker
@@ -14,18 +14,59 @@ from db.models import Image, ModelVersion, Patient, Prediction, ReadState, Study
 def images_awaiting_read(
     session: Session, limit: int, image_ids: Sequence[int] | None = None
 ) -> list[tuple[Image, Study, Patient]]:
-    """The longest waiting first, of `image_ids` where given."""
-    query = (
+    """Those that a person waits for, then the longest waiting; of `image_ids` where given."""
+    query = _awaiting().limit(limit)
+    if image_ids is not None:
+        query = query.where(Image.id.in_(image_ids))
+    return [(image, study, patient) for image, study, patient in session.execute(query)]
+
+
+def _awaiting() -> Select[tuple[Image, Study, Patient]]:
+    return (
         select(Image, Study, Patient)
         .join(Study, Image.study_fk == Study.id)
         .join(Patient, Study.patient_fk == Patient.id)
         .where(Image.read_state == ReadState.QUEUED)
-        .order_by(Image.id)
-        .limit(limit)
+        .order_by(Image.read_first.desc(), Image.read_starts, Image.id)
     )
-    if image_ids is not None:
-        query = query.where(Image.id.in_(image_ids))
+
+
+def images_to_take_in_hand(
+    session: Session,
+    limit: int,
+    *,
+    worker: str,
+    held: Collection[int],
+    heard_since: datetime,
+    starts: tuple[int, int | None],
+    first_only: bool,
+) -> list[tuple[Image, Study, Patient]]:
+    """As `images_awaiting_read`, without those in the hands of a worker that was heard of since `heard_since`; of
+    `worker` itself only `held` are. On PostgreSQL the rows are locked, and rows that are locked left out.
+
+    `starts`: begun at least so often, and less often than that. `first_only`: only what a person waits for."""
+    others = select(Worker.name).where(Worker.at >= heard_since, Worker.name != worker)
+    query = (
+        _awaiting()
+        .where(Image.id.not_in(held), Image.read_worker.is_(None) | Image.read_worker.not_in(others))
+        .where(Image.read_starts >= starts[0])
+        .limit(limit)
+        .with_for_update(of=Image, skip_locked=True)
+    )
+    if starts[1] is not None:
+        query = query.where(Image.read_starts < starts[1])
+    if first_only:
+        query = query.where(Image.read_first)
     return [(image, study, patient) for image, study, patient in session.execute(query)]
+
+
+def give_back(session: Session, worker: str, image_ids: Collection[int]) -> None:
+    """What `worker` took in hand and did not begin to read."""
+    session.execute(
+        update(Image)
+        .where(Image.id.in_(image_ids), Image.read_worker == worker)
+        .values(read_worker=None, read_starts=Image.read_starts - 1)
+    )
 
 
 def latest_predictions(session: Session, image_ids: Sequence[int]) -> dict[int, Prediction]:

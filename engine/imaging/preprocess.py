@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +26,13 @@ def model_image(display: np.ndarray) -> Image.Image:
     square = np.zeros((side, side, *display.shape[2:]), np.uint8)
     square[top : top + rows, left : left + cols] = display
     return Image.fromarray(square).convert("RGB")
+
+
+def model_pixels(images: Sequence[Image.Image], image_processor: Callable) -> np.ndarray:
+    """(n, 3, side, side) uint8, as large as the vision tower of the model with this image processor takes them.
+    `images` come from `model_image`."""
+    shown = image_processor(list(images), do_rescale=False, do_normalize=False, return_tensors="np")
+    return np.asarray(shown["pixel_values"]).astype(np.uint8)
 
 
 def model_image_of(path: Path) -> Image.Image:

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
 from PIL import Image
 
 from engine.errors import ReadFailed
 from engine.findings.answers import ALLOWED, TASK_OF_VIEW, Answer, Fracture, Plus, Stage, Task, View, Zone
+from engine.imaging.preprocess import model_pixels
 from engine.inference.answer_tree import AnswerTree, probabilities
 from engine.inference.fast_pass import BATCH_SIZES, FastPass
 from engine.inference.gate import FeatureGate, pooled
@@ -47,9 +49,10 @@ class Reader:
         self._turn = threading.Lock()
         self._fast = None
         self._at_once = IMAGES_AT_ONCE
+        shown = processor.image_processor
+        mean, std = (torch.tensor(list(v)) / shown.rescale_factor for v in (shown.image_mean, shown.image_std))
+        self._mean, self._std = mean[:, None, None], std[:, None, None]
         if self.network.device.type == "cuda":
-            shown = processor.image_processor
-            mean, std = (torch.tensor(list(v)) / shown.rescale_factor for v in (shown.image_mean, shown.image_std))
             self._fast = FastPass(self.network, self._trees, mean, std)
             self._at_once = BATCH_SIZES[-1]
 
@@ -64,11 +67,12 @@ class Reader:
             len(images), lambda part: self._read(lambda: self._seen(images[part]), Task(task), contexts[part])
         )
 
-    def read_pixels(self, pixels: torch.Tensor, task: Task, contexts: Sequence[ReadContext]) -> list[Read]:
-        """`read` of what `pixels` makes of images, on a GPU: for processes that prepare images ahead of it."""
+    def read_pixels(self, pixels: torch.Tensor | np.ndarray, task: Task, contexts: Sequence[ReadContext]) -> list[Read]:
+        """`read` of what engine.imaging.preprocess.model_pixels makes of images with `image_processor`: for whoever
+        prepares images ahead of the network."""
         return self._in_parts(
             len(pixels),
-            lambda part: self._read(lambda: self._fast.image_tokens(pixels[part]), Task(task), contexts[part]),
+            lambda part: self._read(lambda: self._pixel_tokens(pixels[part]), Task(task), contexts[part]),
         )
 
     def read_tokens(self, tokens: torch.Tensor, task: Task, contexts: Sequence[ReadContext]) -> list[Read]:
@@ -79,25 +83,36 @@ class Reader:
     def triage(self, images: Sequence[Image.Image]) -> list[tuple[View, dict[str, float]]]:
         """What each image shows, with the probability of every view. A model that was not trained to tell answers
         `other` with no probabilities, so that a person routes the image."""
+        return self._triage(len(images), lambda part: self._seen(images[part]))
+
+    def triage_pixels(self, pixels: torch.Tensor | np.ndarray) -> list[tuple[View, dict[str, float]]]:
+        """`triage`, as `read_pixels` is to `read`."""
+        return self._triage(len(pixels), lambda part: self._pixel_tokens(pixels[part]))
+
+    def _triage(self, count: int, see: Callable[[slice], torch.Tensor]) -> list[tuple[View, dict[str, float]]]:
         if not self.knows_triage:
-            return [(View.OTHER, {}) for _ in images]
+            return [(View.OTHER, {})] * count
 
         def of(part: slice) -> list[tuple[View, dict[str, float]]]:
-            tokens = self._seen(images[part])
+            tokens = see(part)
             return [self._view_of(row, p) for row, p in zip(tokens, self._views(tokens), strict=True)]
 
-        return self._in_parts(len(images), of)
+        return self._in_parts(count, of)
 
-    def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """(n, 3, side, side) uint8, as large as the tower takes them."""
-        processor = self.processor.image_processor
-        shown = processor(list(images), do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"]
-        return shown.to(torch.uint8)
+    @property
+    def is_on_gpu(self) -> bool:
+        return self._fast is not None
+
+    @property
+    def image_processor(self):
+        return self.processor.image_processor
 
     def image_tokens(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """(n, image tokens, hidden): the projected output of the vision tower, by the library's own modules."""
-        pixels = self.processor.image_processor(list(images), return_tensors="pt")["pixel_values"]
-        pixels = pixels.to(
+        return self._library_tokens(self.image_processor(list(images), return_tensors="pt")["pixel_values"])
+
+    def _library_tokens(self, normalised: torch.Tensor) -> torch.Tensor:
+        pixels = normalised.to(
             self.network.device, self.network.model.multi_modal_projector.mm_input_projection_weight.dtype
         )
         vision = self.network.model.vision_tower(pixel_values=pixels).last_hidden_state
@@ -105,7 +120,15 @@ class Reader:
 
     def _seen(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """`image_tokens`, the fast way where there is one."""
-        return self._fast.image_tokens(self.pixels(images)) if self._fast else self.image_tokens(images)
+        if self._fast:
+            return self._pixel_tokens(model_pixels(images, self.image_processor))
+        return self.image_tokens(images)
+
+    def _pixel_tokens(self, pixels: torch.Tensor | np.ndarray) -> torch.Tensor:
+        pixels = torch.as_tensor(pixels)
+        if self._fast:
+            return self._fast.image_tokens(pixels)
+        return self._library_tokens((pixels.float() - self._mean) / self._std)
 
     def _in_parts(self, count: int, work: Callable[[slice], list[T]]) -> list[T]:
         """`work` on as many images at once as the memory takes, in turn with other threads."""

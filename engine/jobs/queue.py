@@ -1,4 +1,4 @@
-"""The durable queue: the only module that knows DBOS.
+"""The durable queue of trainings: the only module that knows DBOS.
 
 A job is a function whose finished steps are remembered in the jobs database; a worker that is killed goes on at the
 step it was in. DBOS makes this true only under the conditions that this module fixes:
@@ -28,21 +28,19 @@ log = logging.getLogger(__name__)
 
 APPLICATION_NAME = "pediscreen"
 APPLICATION_VERSION = "1"  # changes only when the steps of a job change; jobs then wait for a worker of their version
-READ_QUEUE = "read"
 TRAIN_QUEUE = "train"  # one at a time: a training takes all that a machine has
 _UNFINISHED = ["ENQUEUED", "PENDING"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One unfinished job. `worker` is None until a worker takes it; `attempts` counts the times it was started."""
+    """One unfinished job. `worker` is None until a worker takes it."""
 
     job_id: str
     name: str
     queue: str
     arguments: tuple[Any, ...]
     worker: str | None
-    attempts: int
 
 
 def job(name: str) -> Callable:
@@ -55,8 +53,8 @@ def step(name: str, *, attempts: int = 1) -> Callable:
     return DBOS.step(name=name, retries_allowed=attempts > 1, max_attempts=attempts, interval_seconds=0.5)
 
 
-def launch(jobs_url: str, worker_name: str, *, at_once: int = 1, poll_every_s: float = 0.25) -> None:
-    """Starts taking jobs: reads `at_once` at a time, trainings one by one; its own interrupted jobs come first."""
+def launch(jobs_url: str, worker_name: str) -> None:
+    """Starts taking jobs, one by one; its own interrupted jobs come first."""
     _prepare(jobs_url)
     config: DBOSConfig = {
         "name": APPLICATION_NAME,
@@ -67,10 +65,9 @@ def launch(jobs_url: str, worker_name: str, *, at_once: int = 1, poll_every_s: f
         "log_level": "WARNING",
     }
     DBOS(config=config)
-    DBOS.listen_queues([READ_QUEUE, TRAIN_QUEUE])
+    DBOS.listen_queues([TRAIN_QUEUE])
     DBOS.launch()
     DBOS.register_queue(TRAIN_QUEUE, worker_concurrency=1, polling_interval_sec=1.0)
-    DBOS.register_queue(READ_QUEUE, worker_concurrency=at_once, polling_interval_sec=poll_every_s)
 
 
 def stop(*, wait_s: int = 0) -> None:
@@ -78,15 +75,7 @@ def stop(*, wait_s: int = 0) -> None:
     DBOS.destroy(workflow_completion_timeout_sec=wait_s)
 
 
-def this_job() -> Job | None:
-    """The job this thread is running, or None outside of one."""
-    if DBOS.workflow_id is None:
-        return None
-    status = DBOS.get_workflow_status(DBOS.workflow_id)
-    return None if status is None else _as_job(status)
-
-
-def enqueue(name: str, *arguments: Any, queue: str = READ_QUEUE, once: str) -> bool:
+def enqueue(name: str, *arguments: Any, queue: str, once: str) -> bool:
     """Puts a job in the queue unless an unfinished one carries the same `once`. Returns whether it did."""
     options = {
         "workflow_name": name,
@@ -142,7 +131,6 @@ def _as_job(status: Any) -> Job:
         queue=status.queue_name or "",
         arguments=arguments,
         worker=status.executor_id if status.status == "PENDING" else None,
-        attempts=status.recovery_attempts or 0,
     )
 
 

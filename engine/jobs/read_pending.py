@@ -1,25 +1,36 @@
-"""The job that reads what waits: images in batches through the model, each read recorded with its batch.
+"""Reads what waits: images in batches through the model, those that a person waits for before those that came in bulk.
 
-Idempotent: an image that no longer waits is skipped, and a read of the same image, round and model is stored once. An
-image that cannot be read is recorded as such with the reason; the others of its batch go on."""
+The queue is the database. A worker takes images in hand (`Image.read_worker`), and no other takes them while it is
+heard of; an image leaves the queue when its read, or why there is none, is recorded. So a worker that dies leaves its
+images queued, and one that stops gives them back. A read of the same image and round is stored once, whoever makes it.
+
+Three kinds of thread share one line of at most AHEAD images and as many again that a person waits for:
+
+- the worker's tick fills it (`PendingReads.fill`);
+- others prepare what stands first: one thread on a CPU, several processes beside a GPU;
+- one takes what is prepared, in batches of one task that last about BUDGET_S, through the network, and records it.
+
+An image that cannot be prepared or read is recorded as such with the reason; the others of its batch go on."""
 
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from PIL.Image import Image
+import numpy as np
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from db.session import session_scope
-from engine.errors import PediScreenError
-from engine.imaging.display import display_pixels
-from engine.imaging.preprocess import model_image
 from engine.inference.read import Read
-from engine.jobs import queue
-from engine.services import images, reading
+from engine.jobs.prepare import PreparingProcess, prepared, reason_of
+from engine.services import reading
 from engine.services.accounts import service_actor
 from engine.services.reading import AwaitingImage
 
@@ -29,106 +40,207 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-JOB = "read_images"
-BATCH_SIZE = 32
-BATCH_PIXELS = 80_000_000  # 240 MB as RGB: large films go through in smaller batches, so that memory stays bounded
-BATCHES_AHEAD = 4  # in the queue beyond those that run; the rest waits in the database
-ONE_BY_ONE_AFTER = 3  # starts of a job whose worker died each time; from then on the culprit stands alone ...
-GIVE_UP_AFTER = 5  # ... and after this many it is recorded as unreadable, so that the others get their turn
-NOT_AGAIN_WITHIN_S = 10  # an image whose job failed as a whole is not put back at once
+AHEAD = 64  # images in the line; the rest waits in the database
+LARGEST_BATCH = 16
+FIRST_BATCH = 4  # before it is known how long a batch takes
+BUDGET_S = 0.2  # of a batch: what a person's image waits for at most, once it is prepared
+PROCESSES = max(1, min(6, (os.cpu_count() or 2) - 2))  # that prepare, beside a GPU
+IDLE_S = 0.5  # threads look up after this long though nothing has changed
+ONE_BY_ONE_AFTER = 3  # times in hand without a read, as the worker died: from then on an image stands alone ...
+GIVE_UP_AFTER = 5  # ... and after this many it is recorded as unreadable
 
 ACTOR = service_actor("worker")
 
-
-def register(database_url: str, current_reader: Callable[[], Reader]) -> None:
-    """Makes the job known to the queue; before `queue.launch`. Each batch is read by what `current_reader` gives."""
-
-    @queue.step("read_and_record", attempts=3)
-    def read_and_record(image_ids: list[int]) -> int:
-        job = queue.this_job()
-        return read_images(database_url, current_reader, image_ids, starts=job.attempts if job else 1)
-
-    @queue.job(JOB)
-    def read_images_job(image_ids: list[int]) -> int:
-        return read_and_record(image_ids)
+Batch = list[tuple[AwaitingImage, np.ndarray]]  # with what the network is shown, (3, side, side) uint8
 
 
-class Dispatcher:
-    """Puts the images that wait into the queue, each once. Any number of workers may do so at the same time: two that
-    pick the same image cost one wasted pass, not a second read."""
+@dataclass(eq=False)
+class _Held:
+    """An image in the line. `pixels` are for the model of `reader`; `failure` says why there are none."""
 
-    def __init__(self, database_url: str) -> None:
+    image: AwaitingImage
+    reader: Reader | None = None
+    pixels: np.ndarray | None = None
+    failure: str | None = None
+    is_in_preparation: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+
+class PendingReads:
+    """What one worker has in hand. Each batch is read to its end by what `current_reader` gives at its beginning."""
+
+    def __init__(
+        self,
+        database_url: str,
+        worker: str,
+        current_reader: Callable[[], Reader],
+        stopping: threading.Event,
+        *,
+        silent_after_s: float,
+    ) -> None:
         self.database_url = database_url
-        self._dispatched: dict[tuple[int, int], float] = {}  # (image, round) -> when
+        self.worker = worker
+        self.current_reader = current_reader
+        self.stopping = stopping
+        self.silent_after_s = silent_after_s
+        self._changed = threading.Condition()  # guards what follows
+        self._line: list[_Held] = []
+        self._in_hand: list[_Held] = []
+        self._batch_size = FIRST_BATCH
+        self._processes: list[PreparingProcess] = []
+        self._threads: list[threading.Thread] = []
 
-    def dispatch(self) -> int:
-        """Returns how many images it put into the queue."""
-        in_flight = {image_id for job in queue.unfinished() if job.name == JOB for image_id in job.arguments[0]}
-        room = BATCHES_AHEAD * BATCH_SIZE - len(in_flight)
-        if room <= 0:
-            return 0
+    def start(self) -> None:
+        """Once there is a model to read with."""
+        if self.current_reader().is_on_gpu:
+            self._processes = [PreparingProcess() for _ in range(PROCESSES)]
+        self._threads = [threading.Thread(target=self._read_on, name="read", daemon=True)]
+        for work in self._processes or [prepared]:
+            self._threads.append(threading.Thread(target=self._prepare_on, args=(work,), name="prepare", daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, *, within_s: float) -> None:
+        """After `stopping` is set: the batch in the network is finished, the rest is given back. What takes longer than
+        `within_s` stays this worker's until it starts again or is missed."""
+        deadline = time.monotonic() + within_s
+        with self._changed:
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for process in self._processes:
+            process.close()
+        try:
+            with session_scope(self.database_url) as session:
+                reading.give_back(session, ACTOR, self.worker, [held.image.image_id for held in self._line])
+        except SQLAlchemyError:
+            log.exception("the images in hand could not be given back; other workers take them when this one is missed")
+
+    def fill(self) -> None:
+        """Takes images in hand while there is room, and records those that could not be prepared."""
+        with self._changed:
+            held = self._line + self._in_hand
+            failed = [one for one in self._line if one.failure is not None]
         with session_scope(self.database_url) as session:
-            waiting = reading.images_awaiting_read(session, ACTOR, limit=len(in_flight) + room)
-        now = time.monotonic()
-        self._dispatched = {key: at for key, at in self._dispatched.items() if now - at < NOT_AGAIN_WITHIN_S}
-        fresh = [
-            image
-            for image in waiting
-            if image.image_id not in in_flight and (image.image_id, image.read_round) not in self._dispatched
-        ]
-        for batch in _batches(fresh, BATCH_SIZE):
-            queue.enqueue(JOB, [image.image_id for image in batch], once=f"image-{batch[0].image_id}")
-            self._dispatched.update({(image.image_id, image.read_round): now for image in batch})
-        return len(fresh)
+            for one in failed:
+                reading.record_read_failure(session, ACTOR, one.image.image_id, f"The read failed: {one.failure}")
+                self._remove([one])
+            if any(one.image.starts > ONE_BY_ONE_AFTER for one in held):
+                return
+            for image in self._take(session, {one.image.image_id for one in held}):
+                if image.starts > GIVE_UP_AFTER:
+                    reason = "The worker stopped or failed every time it tried to read this image."
+                    reading.record_read_failure(session, ACTOR, image.image_id, reason)
+                    continue
+                with self._changed:
+                    self._line.append(_Held(image))
+                    self._changed.notify_all()
+
+    def _take(self, session: Session, held: set[int]) -> list[AwaitingImage]:
+        def take(limit: int, **which) -> list[AwaitingImage]:
+            return reading.take_in_hand(
+                session, ACTOR, self.worker, limit, held=held, silent_after_s=self.silent_after_s, **which
+            )
+
+        harmless, suspect = (0, ONE_BY_ONE_AFTER), (ONE_BY_ONE_AFTER, None)
+        if len(held) >= 2 * AHEAD:
+            return []
+        if len(held) >= AHEAD:
+            return take(2 * AHEAD - len(held), starts=harmless, first_only=True)
+        taken = take(AHEAD - len(held), starts=harmless)
+        return taken if taken or held else take(1, starts=suspect)
+
+    def _in_order(self) -> list[_Held]:
+        return sorted(self._line, key=lambda held: not held.image.is_waited_for)
+
+    def _remove(self, gone: Sequence[_Held]) -> None:
+        with self._changed:
+            self._line = [held for held in self._line if held not in gone]
+
+    def _prepare_on(self, work: Callable[..., np.ndarray]) -> None:
+        while not self.stopping.is_set():
+            with self._changed:
+                idle = (h for h in self._in_order() if h.pixels is None and not h.failure and not h.is_in_preparation)
+                held = next(idle, None)
+                if held is None:
+                    self._changed.wait(IDLE_S)
+                    continue
+                held.is_in_preparation = True
+            reader, pixels, failure = self.current_reader(), None, None
+            try:
+                pixels = work(held.image.file_sha256, reader.image_processor)
+            except Exception as error:  # the outermost line of one image's preparation
+                log.exception("image %d cannot be prepared", held.image.image_id)
+                failure = reason_of(error)
+            with self._changed:
+                held.reader, held.pixels, held.failure, held.is_in_preparation = reader, pixels, failure, False
+                self._changed.notify_all()
+
+    def _read_on(self) -> None:
+        while not self.stopping.is_set():
+            reader = self.current_reader()
+            batch = self._next_batch(reader)
+            begun = time.monotonic()
+            try:
+                if batch:
+                    with session_scope(self.database_url) as session:
+                        read_batch(session, reader, [(held.image, held.pixels) for held in batch])
+            except Exception:  # the outermost line of this thread; `fill` takes the images again
+                log.exception("a batch of %d was not recorded and will be read again", len(batch))
+                self.stopping.wait(2.0)
+            with self._changed:
+                self._in_hand = []
+                if len(batch) == self._batch_size:
+                    self._fit_to_budget(time.monotonic() - begun)
+
+    def _next_batch(self, reader: Reader) -> list[_Held]:
+        """The next prepared images of one task; empty after a while without any. What a person waits for stands alone,
+        and is waited for while it is being prepared."""
+        with self._changed:
+            for held in self._line:
+                if held.reader is not reader:  # the model in use has changed, and the size of its images may have
+                    held.pixels = None
+            line = self._in_order()
+            ready = [held for held in line if held.pixels is not None]
+            is_expected = bool(line) and line[0].image.is_waited_for and time.monotonic() - line[0].since < BUDGET_S
+            if not ready or (is_expected and ready[0] is not line[0]):
+                self._changed.wait(BUDGET_S if is_expected else IDLE_S)
+                return []
+            first = ready[0].image
+            same = [h for h in ready if (h.image.task, h.image.is_waited_for) == (first.task, first.is_waited_for)]
+            self._in_hand = same[: self._batch_size]
+            self._remove(self._in_hand)
+            return self._in_hand
+
+    def _fit_to_budget(self, seconds: float) -> None:
+        """In powers of two, which a GPU has its graphs for."""
+        if seconds > BUDGET_S:
+            self._batch_size = max(1, self._batch_size // 2)
+        elif seconds < BUDGET_S / 2:
+            self._batch_size = min(LARGEST_BATCH, self._batch_size * 2)
 
 
-def read_images(
-    database_url: str, current_reader: Callable[[], Reader], image_ids: Sequence[int], *, starts: int = 1
-) -> int:
-    """Reads those of `image_ids` that still wait and records the reads. Returns how many were read.
-
-    `current_reader` is asked at the beginning of each batch, which it then reads to its end.
-
-    `starts` says how often this work was begun: when workers keep dying over it, the images go one by one."""
+def read_images(database_url: str, current_reader: Callable[[], Reader], image_ids: Sequence[int]) -> int:
+    """Reads those of `image_ids` that still wait, here and now, without a worker. Returns how many were read."""
     with session_scope(database_url) as session:
         waiting = reading.images_awaiting_read(session, ACTOR, limit=len(image_ids), image_ids=image_ids)
-        if starts >= GIVE_UP_AFTER and waiting:
-            culprit = waiting.pop(0)
-            reading.record_read_failure(
-                session, ACTOR, culprit.image_id, "The worker stopped every time it tried to read this image."
-            )
-        batch_size = 1 if starts >= ONE_BY_ONE_AFTER else BATCH_SIZE
-        return sum(_read_batch(session, current_reader(), batch) for batch in _load(session, waiting, batch_size))
+        count = 0
+        for part in _parts(waiting, LARGEST_BATCH):
+            reader, batch = current_reader(), []
+            for image in part:
+                pixels = _or_failure(session, image, partial(prepared, image.file_sha256, reader.image_processor))
+                if pixels is not None:
+                    batch.append((image, pixels))
+            count += read_batch(session, reader, batch)
+        return count
 
 
-def _load(
-    session: Session, waiting: list[AwaitingImage], batch_size: int
-) -> Iterator[list[tuple[AwaitingImage, Image]]]:
-    """What the model is shown of each image, in batches of bounded size."""
-    batch: list[tuple[AwaitingImage, Image]] = []
-    pixels = 0
-    for image in waiting:
-        picture = _or_failure(session, image, lambda image=image: _model_image(session, image))
-        if picture is None:
-            continue
-        batch.append((image, picture))
-        pixels += picture.width * picture.height
-        if len(batch) == batch_size or pixels >= BATCH_PIXELS:
-            yield batch
-            batch, pixels = [], 0
-    if batch:
-        yield batch
-
-
-def _model_image(session: Session, image: AwaitingImage) -> Image:
-    return model_image(display_pixels(images.film(session, ACTOR, image.image_id)))
-
-
-def _read_batch(session: Session, reader: Reader, batch: list[tuple[AwaitingImage, Image]]) -> int:
+def read_batch(session: Session, reader: Reader, batch: Batch) -> int:
+    """Reads and records. Returns how many were read."""
     routed = _triaged(session, reader, batch)
     read_count = 0
     for task in {image.task for image, _ in routed}:
-        group = [(image, picture) for image, picture in routed if image.task == task]
+        group = [(image, pixels) for image, pixels in routed if image.task == task]
         reads = _each_or_all(session, group, lambda part, task=task: _scored(reader, task, part))
         done = [(image, read) for (image, _), read in zip(group, reads, strict=True) if read is not None]
         if done:
@@ -144,31 +256,29 @@ def _read_batch(session: Session, reader: Reader, batch: list[tuple[AwaitingImag
     return read_count
 
 
-def _scored(reader: Reader, task: str, part: list[tuple[AwaitingImage, Image]]) -> list[Read]:
-    return reader.read([picture for _, picture in part], task, [image.context for image, _ in part])
+def _scored(reader: Reader, task: str, part: Batch) -> list[Read]:
+    return reader.read_pixels(_stacked(part), task, [image.context for image, _ in part])
 
 
-def _triaged(
-    session: Session, reader: Reader, batch: list[tuple[AwaitingImage, Image]]
-) -> list[tuple[AwaitingImage, Image]]:
+def _stacked(part: Batch) -> np.ndarray:
+    return np.stack([pixels for _, pixels in part])
+
+
+def _triaged(session: Session, reader: Reader, batch: Batch) -> Batch:
     """The batch with a task on every image; those that triage cannot route are recorded and left out."""
-    routed = [(image, picture) for image, picture in batch if image.task is not None]
-    unknown = [(image, picture) for image, picture in batch if image.task is None]
-    views = _each_or_all(session, unknown, lambda part: reader.triage([picture for _, picture in part]))
-    for (image, picture), view in zip(unknown, views, strict=True):
+    routed = [(image, pixels) for image, pixels in batch if image.task is not None]
+    unknown = [(image, pixels) for image, pixels in batch if image.task is None]
+    views = _each_or_all(session, unknown, lambda part: reader.triage_pixels(_stacked(part)))
+    for (image, pixels), view in zip(unknown, views, strict=True):
         if view is None:
             continue
         known = reading.record_triage(session, ACTOR, image.image_id, view[0], view[1])
         if known is not None:
-            routed.append((known, picture))
+            routed.append((known, pixels))
     return routed
 
 
-def _each_or_all(
-    session: Session,
-    batch: list[tuple[AwaitingImage, Image]],
-    work: Callable[[list[tuple[AwaitingImage, Image]]], list[T]],
-) -> list[T | None]:
+def _each_or_all(session: Session, batch: Batch, work: Callable[[Batch], list[T]]) -> list[T | None]:
     """`work` on the whole batch; should that fail, on each image alone, so that one bad image costs only itself.
     None stands for an image that failed, which is then recorded."""
     if not batch:
@@ -186,12 +296,11 @@ def _or_failure(session: Session, image: AwaitingImage, work: Callable[[], T]) -
         return work()
     except Exception as error:
         log.exception("image %d cannot be read", image.image_id)
-        reason = str(error) if isinstance(error, PediScreenError) else f"{type(error).__name__}: {error}"
         session.rollback()
-        reading.record_read_failure(session, ACTOR, image.image_id, f"The read failed: {reason}")
+        reading.record_read_failure(session, ACTOR, image.image_id, f"The read failed: {reason_of(error)}")
         return None
 
 
-def _batches(items: list[AwaitingImage], size: int) -> Iterator[list[AwaitingImage]]:
+def _parts(items: list[T], size: int) -> Iterator[list[T]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -1,5 +1,5 @@
-"""The worker process: holds the model in use, beats, puts waiting images into the queue and reads them,
-and retrains when an admin asks for it.
+"""The worker process: holds the model in use, beats, reads the images that wait, and retrains when an admin asks for
+it.
 
 Every worker does all of it; with several machines each runs one, and whatever one of them leaves behind another takes
 over. Without a model it beats on, says in its heartbeat what is missing, leaves the queue as it is and tries again."""
@@ -21,8 +21,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db.session import session_scope
 from engine.errors import ModelUnavailable
-from engine.jobs import model_in_use, queue, read_pending, retrain
+from engine.jobs import model_in_use, queue, retrain
 from engine.jobs.model_in_use import Loaded, LoadReader, ModelInUse
+from engine.jobs.read_pending import PendingReads
 from engine.jobs.retrain import Retraining
 from engine.jobs.shadow_reading import ShadowReading
 from engine.services import reading, worklist
@@ -31,10 +32,10 @@ from engine.services.reading import LOADING, NO_MODEL, READY, STOPPED
 
 log = logging.getLogger(__name__)
 
-TICK_S = 0.25  # how often it looks for new images
+TICK_S = 0.1  # how often it looks for new images
 BEAT_S = 5.0
 WATCH_S = 10.0
-SILENT_AFTER_S = 60.0  # a worker without a heartbeat for this long has lost its jobs
+SILENT_AFTER_S = 60.0  # a worker without a heartbeat for this long has lost its jobs and images
 ANOTHER_MODEL_S = 1.0  # how often one without a model looks whether there is another to try
 FINISH_WITHIN_S = 8
 
@@ -63,6 +64,9 @@ class Worker:
         self.model = ModelInUse(database_url, self.loaded, on_change=self._beat)
         self.shadow = ShadowReading(database_url, self.loaded, self.stopping)
         self.retraining = retraining(database_url, self.stopping)
+        self.reads = PendingReads(
+            database_url, name, lambda: self.model.reader, self.stopping, silent_after_s=silent_after_s
+        )
 
     def stop(self) -> None:
         """From a signal handler: after the batch at hand, or at once while the model is being loaded."""
@@ -78,9 +82,9 @@ class Worker:
         self.is_loading = False
         if not has_model:
             return
-        read_pending.register(self.database_url, lambda: self.model.reader)
         self.retraining.register()
         queue.launch(self.jobs_url, self.name)
+        self.reads.start()
         threading.Thread(target=self.shadow.run, name="shadow", daemon=True).start()
         threading.Thread(target=self.model.prepare_way_back, name="way back", daemon=True).start()
         self.detail = READY
@@ -89,12 +93,13 @@ class Worker:
         try:
             self._work()
         finally:
+            self.reads.stop(within_s=FINISH_WITHIN_S)
             queue.stop(wait_s=FINISH_WITHIN_S)
             self.detail = STOPPED
             self._beat()
 
     def _work(self) -> None:
-        dispatcher, retrains = read_pending.Dispatcher(self.database_url), retrain.Dispatcher(self.database_url)
+        retrains = retrain.Dispatcher(self.database_url)
         watched_at, has_swept = time.monotonic(), False
         while not self.stopping.wait(TICK_S):
             try:
@@ -102,7 +107,7 @@ class Worker:
                     self.retraining.sweep()
                     has_swept = True
                 self._follow_model()
-                dispatcher.dispatch()
+                self.reads.fill()
                 retrains.dispatch()
                 if time.monotonic() - watched_at > min(WATCH_S, self.silent_after_s):
                     watched_at = time.monotonic()

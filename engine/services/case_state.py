@@ -45,6 +45,13 @@ def queue_read(image: Image, study: Study, patient: Patient) -> None:
     image.read_state = ReadState.BLOCKED if image.read_blocked_reason else ReadState.QUEUED
 
 
+def queue_again(image: Image, study: Study, patient: Patient) -> None:
+    """Let the model read the image once more, before what arrives in bulk: it is on the worklist already."""
+    image.read_round += 1
+    image.read_first, image.read_worker, image.read_starts = True, None, 0
+    queue_read(image, study, patient)
+
+
 def block_read(image: Image, reason: str) -> None:
     image.read_state = ReadState.BLOCKED
     image.read_blocked_reason = reason
@@ -77,8 +84,7 @@ def read_again(session: Session, study: Study) -> None:
     reviews = latest_reviews(session, [image.id for image in study.images])
     for image in study.images:
         if in_force(reviews.get(image.id)) is None:
-            image.read_round += 1
-            queue_read(image, study, study.patient)
+            queue_again(image, study, study.patient)
     refresh(session, study)
 
 

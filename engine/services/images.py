@@ -29,7 +29,11 @@ def original_path(file_sha256: str) -> Path:
 def film(session: Session, actor: Actor, image_id: int) -> Film:
     """The decoded film; decoded again when its entry was lost. Raises NotFound when there is no such image or its
     file is gone too, NotAllowed."""
-    file_sha256 = _image(session, actor, image_id).file_sha256
+    return kept_film(_image(session, actor, image_id).file_sha256)
+
+
+def kept_film(file_sha256: str) -> Film:
+    """`film`, for the services that have checked the actor."""
     _decode_again_if_lost(file_sha256)
     return film_store.load(films_folder(), file_sha256)
 

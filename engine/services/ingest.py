@@ -115,7 +115,17 @@ def _admit(
     if task is not None and guess is not None and task != guess:
         warnings.append(f"the file looks like {guess.value}, but was sent as {task.value}")
     source = TaskSource.READER if task else TaskSource.TAGS if guess else None
-    found = _Arrival(film, tags, file_sha256, entry.site, task or guess, source, warnings, pixel_statistics(film))
+    found = _Arrival(
+        film,
+        tags,
+        file_sha256,
+        entry.site,
+        task or guess,
+        source,
+        warnings,
+        pixel_statistics(film),
+        is_waited_for=actor.role is not Role.SERVICE,  # programs send in bulk
+    )
 
     film_store.save(images.films_folder(), file_sha256, film)
     original = images.original_path(file_sha256)
@@ -142,6 +152,7 @@ class _Arrival:
     task_source: TaskSource | None
     warnings: list[str]
     statistics: PixelStatistics
+    is_waited_for: bool
 
 
 def _store(session: Session, actor: Actor, file_name: str, found: _Arrival) -> IngestResult:
@@ -186,6 +197,7 @@ def _add_image(session: Session, found: _Arrival) -> tuple[Image, Study, list[st
         rows=found.film.pixels.shape[0],
         cols=found.film.pixels.shape[1],
         burned_in_annotation=plain_text(tags.burned_in_annotation, 16),
+        read_first=found.is_waited_for,
     )
     case_state.queue_read(image, study, patient)
     study.images.append(image)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 from sqlalchemy.exc import IntegrityError
@@ -30,14 +31,18 @@ STOPPED = "The worker has stopped."
 @dataclass(frozen=True)
 class AwaitingImage:
     """`task` None: triage it first (`record_triage`). `read_round` goes back with the read, so that a fact which a
-    reader supplied meanwhile leads to a new read."""
+    reader supplied meanwhile leads to a new read. `starts` counts how often a worker took it in hand, this time
+    included."""
 
     image_id: int
     study_id: int
+    file_sha256: str
     task: Task | None
     sex: Literal["M", "F", None]
     age_months: float | None
     read_round: int
+    is_waited_for: bool
+    starts: int
 
     @property
     def context(self) -> ReadContext:
@@ -47,7 +52,8 @@ class AwaitingImage:
 def images_awaiting_read(
     session: Session, actor: Actor, limit: int = 32, image_ids: Sequence[int] | None = None
 ) -> list[AwaitingImage]:
-    """The images to read next, the longest waiting first; of `image_ids` only those that still wait, when given."""
+    """The images to read next, those that a person waits for first; of `image_ids` only those that still wait, when
+    given."""
     require(actor, Role.SERVICE)
     return [
         awaiting(image, study, patient)
@@ -55,14 +61,59 @@ def images_awaiting_read(
     ]
 
 
+def take_in_hand(
+    session: Session,
+    actor: Actor,
+    worker: str,
+    limit: int,
+    *,
+    held: Collection[int],
+    silent_after_s: float,
+    starts: tuple[int, int | None] = (0, None),
+    first_only: bool = False,
+) -> list[AwaitingImage]:
+    """The images that `worker` is to read next, in order; while it is heard of no other worker takes them. Commits.
+
+    `held`: what it has in hand already; whatever else bears its name is from before a restart, and is taken again.
+    `starts`: only images whose read was begun at least so often, and less often than that. `first_only`: only what a
+    person waits for."""
+    require(actor, Role.SERVICE)
+    wanted = {
+        "worker": worker,
+        "held": held,
+        "heard_since": utc_now() - timedelta(seconds=silent_after_s),
+        "starts": starts,
+        "first_only": first_only,
+    }
+    if not repository.images_to_take_in_hand(session, 1, **wanted):
+        session.rollback()
+        return []  # an idle worker takes no turn from those who write
+    with writing(session):
+        taken = repository.images_to_take_in_hand(session, limit, **wanted)
+        for image, _, _ in taken:
+            image.read_worker = worker
+            image.read_starts += 1
+        return [awaiting(*row) for row in taken]
+
+
+def give_back(session: Session, actor: Actor, worker: str, image_ids: Collection[int]) -> None:
+    """What `worker` took in hand and will not begin to read is free for others, at once. Commits."""
+    require(actor, Role.SERVICE)
+    with writing(session):
+        repository.give_back(session, worker, image_ids)
+
+
 def awaiting(image: Image, study: Study, patient: Patient) -> AwaitingImage:
     return AwaitingImage(
         image_id=image.id,
         study_id=study.id,
+        file_sha256=image.file_sha256,
         task=Task(study.task) if study.task else None,
         sex=patient.sex.value if patient.sex else None,
         age_months=study.age_months,
         read_round=image.read_round,
+        is_waited_for=image.read_first,
+        starts=image.read_starts,
     )
 
 

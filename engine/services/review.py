@@ -309,8 +309,7 @@ def request_read(session: Session, actor: Actor, image_id: int) -> None:
             raise Conflict("the image cannot be read again at present: give an answer or reject it")
         if known.decision(image_id) is not None:
             raise Conflict("the image is decided already: withdraw the decision first")
-        image.read_round += 1
-        case_state.queue_read(image, study, study.patient)
+        case_state.queue_again(image, study, study.patient)
         case_state.refresh(session, study)
         audit.record(session, actor, "read.requested", f"image:{image_id}")
 

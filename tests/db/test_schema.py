@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
 from db import migrate, models
-from db.models import AuditEvent, Base, ModelVersion, Patient, Prediction, RetrainRun, Study, Urgency
+from db.models import AuditEvent, Base, Image, ModelVersion, Patient, Prediction, RetrainRun, Study, Urgency
 from db.session import engine_for
 from engine.annotations import SPLITS
 from engine.findings import answers, urgency
@@ -50,6 +50,8 @@ def test_a_database_with_reads_gets_the_registry_and_keeps_its_reads(tmp_path: P
     migrate.check(url)
     with Session(engine_for(url)) as session:
         assert session.execute(select(Prediction.id, Prediction.model_version_fk)).all() == [(1, 2)]
+        in_queue = select(Image.read_first, Image.read_worker, Image.read_starts)
+        assert session.execute(in_queue).all() == [(False, None, 0)]
         versions = session.execute(select(ModelVersion.name, ModelVersion.state).order_by(ModelVersion.id)).all()
         assert [tuple(row) for row in versions] == [("m", "retired"), ("n", "in_use")]
         with pytest.raises(IntegrityError):

@@ -10,6 +10,7 @@ from transformers import Gemma3ForConditionalGeneration
 
 from engine.errors import ModelUnavailable, ReadFailed
 from engine.findings.answers import ALLOWED, MAX_BONE_AGE_MONTHS, Task, View, check_answer, rop_answer
+from engine.imaging.preprocess import model_pixels
 from engine.inference import reader as reader_module
 from engine.inference.checkpoint import load_reader
 from engine.inference.read import ReadContext
@@ -75,6 +76,19 @@ def test_known_image_tokens_read_as_their_images(reader):
     assert [(r.answer, r.abstained, r.probabilities) for r in again] == [
         (r.answer, r.abstained, r.probabilities) for r in read
     ]
+
+
+def test_pixels_prepared_elsewhere_read_as_their_images(reader):
+    phantoms = [hand(FIRST + 60 + i) for i in range(3)]
+    pictures, known = [picture(p) for p in phantoms], contexts(phantoms)
+    pixels = model_pixels(pictures, reader.image_processor)
+    assert pixels.dtype == np.uint8
+    for read, again in zip(
+        reader.read(pictures, Task.BONE_AGE, known), reader.read_pixels(pixels, Task.BONE_AGE, known), strict=True
+    ):
+        assert (again.answer, again.abstained) == (read.answer, read.abstained)
+        assert again.probabilities == pytest.approx(read.probabilities, abs=1e-5)
+    assert [view for view, _ in reader.triage_pixels(pixels)] == [view for view, _ in reader.triage(pictures)]
 
 
 def test_a_batch_reads_as_each_image_alone(reader):

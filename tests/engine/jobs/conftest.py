@@ -17,21 +17,25 @@ from sqlalchemy import select
 from db import models
 from db.session import session_scope
 from engine.findings.answers import Task
-from engine.services.accounts import service_actor
+from engine.services.accounts import Actor, service_actor
 from engine.services.ingest import PatientEntry, ingest_file
 from engine.settings import PROJECT_DIR
+from tests.fake_images import SMALLEST_SIDE
 
-SMALLEST_SIDE = 256  # image number i is a square of SMALLEST_SIDE + i pixels, which is how a reader tells them apart
+SENDER = service_actor("test")
 
 
 class Waiting:
-    """Images in the database, and how far they have come."""
+    """Images in the database, and how far they have come. Image number i is a square of SMALLEST_SIDE + i pixels, which
+    is how a reader tells them apart."""
 
     def __init__(self, database_url: str, folder: Path) -> None:
         self.database_url = database_url
         self.folder = folder
 
-    def add(self, count: int, *, first: int = 0, task: Task | None = Task.FRACTURE) -> list[int]:
+    def add(
+        self, count: int, *, first: int = 0, task: Task | None = Task.FRACTURE, sender: Actor = SENDER
+    ) -> list[int]:
         ids = []
         for number in range(first, first + count):
             side = SMALLEST_SIDE + number
@@ -41,7 +45,7 @@ class Waiting:
             with session_scope(self.database_url) as session:
                 result = ingest_file(
                     session,
-                    service_actor("test"),
+                    sender,
                     path,
                     path.name,
                     entry=PatientEntry(patient_id=f"P{number}"),

@@ -17,16 +17,22 @@ from engine.inference import model_folder
 from engine.inference.read import Read
 from engine.jobs.worker import Worker
 from engine.settings import settings
+from tests.fake_images import image_processor, sides_of
 
 
 class FakeReader:
     is_phantom = True
+    is_on_gpu = False
+    image_processor = staticmethod(image_processor)
 
     def __init__(self, model_version="fake 1"):
         self.model_version = model_version
 
     def read(self, images, task, contexts):
-        sides = [image.width for image in images]
+        return self.read_pixels(image_processor(images)["pixel_values"], task, contexts)
+
+    def read_pixels(self, pixels, task, contexts):
+        sides = sides_of(pixels)
         with Path(os.environ["FAKE_LOG"]).open("a") as log:
             print(sys.argv[1], *sides, file=log)
         time.sleep(float(os.environ.get("FAKE_READ_S", "0")))
@@ -36,7 +42,7 @@ class FakeReader:
             raise RuntimeError("this image cannot be read")
         answer = fracture_answer("normal")
         version = self.model_version
-        return [Read(str(task), answer, {"normal": 1.0}, None, None, False, None, version, 1.0) for _ in images]
+        return [Read(str(task), answer, {"normal": 1.0}, None, None, False, None, version, 1.0) for _ in pixels]
 
 
 def load_reader(deployed):

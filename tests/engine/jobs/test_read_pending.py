@@ -1,28 +1,65 @@
-"""engine.jobs.read_pending.read_images: the work of the job, without a queue around it."""
+"""engine.jobs.read_pending: order, bounds and failures of what one worker has in hand; without a process."""
 
 import shutil
+import threading
+from contextlib import contextmanager
 
-from engine.findings.answers import View, fracture_answer
+from sqlalchemy.exc import OperationalError
+
+from db.session import session_scope
+from engine.errors import ReadFailed
+from engine.findings.answers import ALLOWED, Task, View, fracture_answer
 from engine.inference.read import Read
-from engine.jobs.read_pending import read_images
+from engine.jobs import read_pending
+from engine.jobs.read_pending import PendingReads, read_images
+from engine.services.accounts import demo_reader, service_actor
+from engine.services.reading import heartbeat, take_in_hand
+from tests.fake_images import image_processor, sides_of
 
 
 class FakeReader:
     model_version = "fake 1"
     is_phantom = True
 
-    def __init__(self, view=View.WRIST):
+    is_on_gpu = False
+    image_processor = staticmethod(image_processor)
+
+    def __init__(self, view=View.WRIST, *, gate=None, fails_on=None):
         self.view = view
+        self.gate = gate  # a batch waits for it
+        self.fails_on = fails_on  # a side
         self.batches = []
+        self.tasks = []
 
-    def triage(self, images):
-        return [(self.view, {self.view.value: 1.0}) for _ in images]
+    def triage_pixels(self, pixels):
+        return [(self.view, {self.view.value: 1.0}) for _ in pixels]
 
-    def read(self, images, task, contexts):
-        self.batches.append([image.width for image in images])
-        assert all(image.mode == "RGB" and image.width == image.height for image in images)
-        answer = fracture_answer("normal")
-        return [Read(str(task), answer, {"normal": 1.0}, None, None, False, None, "fake 1", 1.0) for _ in images]
+    def read_pixels(self, pixels, task, contexts):
+        self.batches.append(sides_of(pixels))
+        self.tasks.append(task)
+        if self.gate:
+            assert self.gate.wait(30)
+        if self.fails_on in sides_of(pixels):
+            raise ReadFailed("The network's output is not a number.")
+        answer = fracture_answer("normal") if task == "fracture" else ALLOWED[task][0]
+        return [Read(str(task), answer, {"normal": 1.0}, None, None, False, None, "fake 1", 1.0) for _ in pixels]
+
+
+@contextmanager
+def reading(database_url, reader, name="w1"):
+    """A worker's reads, filled once; stopped at the end."""
+    reads = PendingReads(database_url, name, lambda: reader, threading.Event(), silent_after_s=60)
+    with session_scope(database_url) as session:
+        heartbeat(session, service_actor("worker"), name, "fake 1")
+    reads.fill()
+    reads.start()
+    try:
+        yield reads
+    finally:
+        reads.stopping.set()
+        if reader.gate:
+            reader.gate.set()
+        reads.stop(within_s=10)
 
 
 def test_done_images_are_not_read_again(waiting, database_url):
@@ -58,9 +95,127 @@ def test_an_image_whose_pixels_are_gone_is_said_to_be_so(waiting, database_url, 
     assert len(blocked) == 1 and blocked[0].startswith("The read failed")
 
 
-def test_large_films_go_through_in_smaller_batches(waiting, database_url, monkeypatch):
-    ids = waiting.add(4)
-    monkeypatch.setattr("engine.jobs.read_pending.BATCH_PIXELS", 2 * 256 * 256)
+def test_what_a_person_uploaded_overtakes_the_backlog(waiting, database_url):
+    waiting.add(40)
+    reader = FakeReader(gate=threading.Event())
+    with reading(database_url, reader) as reads:
+        waiting.until(lambda: reader.batches)  # a batch of the backlog is in the network
+        (uploaded,) = waiting.add(1, first=40, sender=demo_reader())
+        reads.fill()
+        reader.gate.set()
+        waiting.until(lambda: uploaded in waiting.reads_by_image())
+        assert reader.batches[1] == [waiting.side(40)], "the next batch, and alone: it does not wait for others"
+        assert len(waiting.reads_by_image()) < 41, "the backlog is still there"
+
+
+def test_an_upload_is_taken_though_the_line_is_full(waiting, database_url, monkeypatch):
+    monkeypatch.setattr(read_pending, "AHEAD", 4)
+    waiting.add(12)
+    reader = FakeReader(gate=threading.Event())
+    with reading(database_url, reader) as reads:
+        waiting.until(lambda: reader.batches)
+        for _ in range(3):
+            reads.fill()
+        assert len(reads._line + reads._in_hand) == 4, "the rest of the backlog waits in the database"
+        waiting.add(1, first=12, sender=demo_reader())
+        reads.fill()
+        assert len(reads._line + reads._in_hand) == 5
+
+
+def test_a_batch_is_of_one_task(waiting, database_url):
+    tasks = [Task.FRACTURE, Task.ROP] * 6
+    ids = [waiting.add(1, first=number, task=task)[0] for number, task in enumerate(tasks)]
     reader = FakeReader()
-    assert read_images(database_url, lambda: reader, ids) == 4
-    assert [len(batch) for batch in reader.batches] == [2, 2]
+    with reading(database_url, reader):
+        waiting.until(waiting.all_done)
+    assert waiting.reads_by_image() == dict.fromkeys(ids, 1)
+    for batch, task in zip(reader.batches, reader.tasks, strict=True):
+        assert {tasks[side - waiting.side(0)] for side in batch} == {task}
+    assert max(len(batch) for batch in reader.batches) > 1
+
+
+def test_batches_shrink_to_the_budget(waiting, database_url, monkeypatch):
+    monkeypatch.setattr(read_pending, "BUDGET_S", 0.0)  # every batch takes longer than that
+    waiting.add(20)
+    assert set(sizes_of_batches_that_are_ready(waiting, database_url)[-5:]) == {1}
+
+
+def test_batches_grow_while_they_stay_within_the_budget(waiting, database_url, monkeypatch):
+    monkeypatch.setattr(read_pending, "BUDGET_S", 100.0)
+    waiting.add(40)
+    assert max(sizes_of_batches_that_are_ready(waiting, database_url)) == read_pending.LARGEST_BATCH
+
+
+def sizes_of_batches_that_are_ready(waiting, database_url) -> list[int]:
+    reader = FakeReader(gate=threading.Event())
+    with reading(database_url, reader) as reads:
+        waiting.until(lambda: all(held.pixels is not None for held in reads._line))
+        reader.gate.set()
+        waiting.until(waiting.all_done)
+    return [len(batch) for batch in reader.batches]
+
+
+def test_one_image_that_fails_does_not_take_its_batch_with_it(waiting, database_url):
+    ids = waiting.add(6)
+    with reading(database_url, FakeReader(fails_on=waiting.side(2))):
+        waiting.until(waiting.all_done)
+    assert waiting.reads_by_image() == dict.fromkeys(ids[:2] + ids[3:], 1)
+    assert waiting.states()[ids[2]] == ("blocked", "The read failed: The network's output is not a number.")
+
+
+def test_an_image_that_cannot_be_prepared_costs_only_itself(waiting, database_url, data_dir):
+    ids = waiting.add(1)
+    (film,) = data_dir.rglob("pixels.gz")
+    film.write_bytes(b"no gzip")
+    ids += waiting.add(3, first=1)
+    with reading(database_url, FakeReader()) as reads:
+        waiting.until(lambda: reads.fill() or waiting.all_done())
+    assert waiting.reads_by_image() == dict.fromkeys(ids[1:], 1)
+    state, reason = waiting.states()[ids[0]]
+    assert state == "blocked" and reason.startswith("The read failed")
+
+
+def test_what_a_stopped_worker_has_not_begun_is_free_at_once(waiting, database_url):
+    ids = waiting.add(30)
+    slow = FakeReader(gate=threading.Event())
+    with reading(database_url, slow, "w1"):
+        waiting.until(lambda: slow.batches)
+        assert other_worker_takes(database_url) == [], "while the first is heard of, the images are its own"
+    read = waiting.reads_by_image()
+    assert 0 < len(read) < 30 and len(read) == len(slow.batches[0]), "the batch in hand was finished, no other begun"
+    assert sorted([*read, *other_worker_takes(database_url)]) == ids
+
+
+def other_worker_takes(database_url) -> list[int]:
+    with session_scope(database_url) as session:
+        taken = take_in_hand(session, service_actor("worker"), "w2", 100, held=[], silent_after_s=60)
+        return [image.image_id for image in taken]
+
+
+def test_a_batch_that_could_not_be_recorded_is_read_again(waiting, database_url, monkeypatch):
+    ids = waiting.add(3)
+    record, failures = read_pending.reading.record_reads, [OperationalError("", {}, Exception("locked"))]
+
+    def away(*arguments, **more):
+        if failures:
+            raise failures.pop()
+        return record(*arguments, **more)
+
+    monkeypatch.setattr(read_pending.reading, "record_reads", away)
+    with reading(database_url, FakeReader()) as reads:
+        waiting.until(lambda: reads.fill() or waiting.all_done())
+    assert waiting.reads_by_image() == dict.fromkeys(ids, 1)
+
+
+def test_images_prepared_for_another_model_are_prepared_again(waiting, database_url):
+    ids = waiting.add(12)
+    old, new = FakeReader(gate=threading.Event()), FakeReader()
+    with reading(database_url, old) as reads:
+        waiting.until(lambda: old.batches and all(h.pixels is not None for h in reads._line))
+        new.image_processor = lambda images, **how: {"pixel_values": image_processor(images)["pixel_values"] + 100}
+        reads.current_reader = lambda: new
+        old.gate.set()
+        waiting.until(waiting.all_done)
+    assert waiting.reads_by_image() == dict.fromkeys(ids, 1)
+    shown = sorted(side for batch in new.batches for side in batch)
+    assert shown and all(side >= waiting.side(100) for side in shown)

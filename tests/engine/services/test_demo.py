@@ -16,6 +16,7 @@ from engine.services import adjudication, demo, figures, gold_cases, quality_rul
 from engine.services.accounts import demo_adjudicator, demo_admin
 from engine.services.demo_files import make_demo_files, make_past_files
 from engine.services.figure_filters import FigureFilter
+from tests.fake_images import image_processor
 
 
 class FixedReader:
@@ -23,13 +24,14 @@ class FixedReader:
 
     model_version = "fake 1"
     is_phantom = True
+    image_processor = staticmethod(image_processor)
 
-    def triage(self, images):
-        return [(View.WRIST, {"wrist": 1.0}) for _ in images]
+    def triage_pixels(self, pixels):
+        return [(View.WRIST, {"wrist": 1.0}) for _ in pixels]
 
-    def read(self, images, task, contexts):
+    def read_pixels(self, pixels, task, contexts):
         answer = fracture_answer("buckle") if task == "fracture" else ALLOWED[task][0]
-        return [Read(str(task), answer, {}, None, None, False, None, "fake 1", 1.0) for _ in images]
+        return [Read(str(task), answer, {}, None, None, False, None, "fake 1", 1.0) for _ in pixels]
 
 
 @pytest.fixture(scope="module")

@@ -170,7 +170,8 @@ def test_a_failed_read_can_be_asked_for_again(session: Session, new_case: Callab
     reading.record_read_failure(session, WORKER, result.image_id, "out of memory")
     assert reading.images_awaiting_read(session, WORKER) == []
     review.request_read(session, READER, result.image_id)
-    assert [image.image_id for image in reading.images_awaiting_read(session, WORKER)] == [result.image_id]
+    (waiting,) = reading.images_awaiting_read(session, WORKER)
+    assert waiting.image_id == result.image_id and waiting.is_waited_for
     reading.record_reads(session, WORKER, [result.image_id], [read_of(Task.BONE_AGE)], is_phantom=True)
     image = image_of(session, result)
     review.record_review(session, READER, image.image_id, confirm(image))
