@@ -144,7 +144,7 @@ def wait_for(condition) -> None:
 def moments() -> dict[int, datetime]:
     """Image id to when its read was stored."""
     with session_scope(settings().database_url) as session:
-        return dict(session.execute(select(Prediction.image_fk, Prediction.created_at)).tuples().all())
+        return dict(session.execute(select(Prediction.image_fk, Prediction.created_at)).all())
 
 
 def rate_of(images: list[int], read_at: dict[int, datetime]) -> float:
