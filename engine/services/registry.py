@@ -212,6 +212,7 @@ def promote(
             _check_first_promotion(version, run, record)
         if run is not None and run.state == RetrainState.AWAITING_SIGNATURE:
             run.state, run.finished_at = RetrainState.PROMOTED, utc_now()
+            run.message = f"Signed for by {actor.display_name}" + (f": {comment}" if comment else ".")
         _deploy(session, actor, version, DeploymentKind.PROMOTION, pointer, pointer, record, comment)
         return deployed(version)
 

@@ -69,7 +69,9 @@ def test_a_better_candidate_awaits_a_signature_and_is_in_use_once_signed(session
     with pytest.raises(Refused, match="comment"):
         retrain.sign(session, ADMIN, run_id, " ")
     record = retrain.sign(session, ADMIN, run_id, "Fewer errors at site B")
-    assert view(session, run_id).state is RetrainState.PROMOTED
+    signed = view(session, run_id)
+    assert signed.state is RetrainState.PROMOTED
+    assert signed.message == "Signed for by Demo admin: Fewer errors at site B"
     assert registry.in_use(session, ADMIN).name == seen.candidate
     text = record.read_text()
     for said in ("Fewer errors at site B", seen.candidate, "d" * 64):
