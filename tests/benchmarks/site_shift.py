@@ -2,10 +2,10 @@
 
     python tests/benchmarks/site_shift.py [--work_dir DIR] [--json FILE] [--train_vision True ...]
 
-150 hands and 150 wrists of phantom site B with their right answers train the phantom model; with them go 75 hands,
-wrists and fundi of site A, marked as replayed, so that it does not forget the films it knows. A fifth of all is held
-out to stop by. Reported on fresh phantoms of both sites, none of which trained or chose anything, with 95 % intervals
-of the change over the same films before and after."""
+150 hands and 150 wrists of phantom site B with their right answers train the phantom model; with them go 150 hands,
+150 wrists and 75 fundi of site A, marked as replayed, so that it does not forget the films it knows. A fifth of all is
+held out to stop by. Reported on fresh phantoms of both sites, none of which trained or chose anything, with 95 %
+intervals of the change over the same films before and after."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def main() -> None:
         change = found["error_after"] / found["error_before"] - 1 if found["error_before"] else None
         met = found["error_after"] <= found["error_before"] * (1 + LIMIT[site])
         report[f"{site} {task}"] = found | {"change": change, "limit": LIMIT[site], "met": met}
-        shown = "" if change is None else f"{change:+.0%}, "
+        shown = "" if change is None else f"{change:+.1%}, "
         low, high = found["change_95"]
         print(
             f"site {site} {task}: error {found['error_before']:.3f} to {found['error_after']:.3f} "
