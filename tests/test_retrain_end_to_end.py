@@ -206,7 +206,8 @@ def reads_within(folder: Path, seed: int, seconds: float) -> str:
 
 def wait_for_half_the_training(page: Page) -> None:
     """There is a curve to see then; should training end first, so be it."""
-    half = page.get_by_text(re.compile(r"^(Train: [6-9]\d|Merge into a 4-bit model$|Compare with the model in use:)"))
+    merging = r"Merge into a 4-bit model$|Compare with the model in use:"
+    half = page.get_by_text(re.compile(rf"^(Train: (7[5-9]|[89]\d)|{merging})"))
     expect(half.first).to_be_visible(timeout=1_800_000)
 
 

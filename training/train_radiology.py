@@ -19,7 +19,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from peft import LoraConfig, get_peft_model
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
@@ -44,6 +42,7 @@ from training.answer_loss import AnswerLoss
 from training.language_pass import answer_gradients, differs_from_library, lean_lora, prepare_layers, unpack
 from training.pedirad_loader import LabelledImage, load_split
 from training.radiology_processor import Example, NotConformant, RadiologyProcessor, class_of, epoch_batches
+from training.train_log import TrainLog
 from training.validation import ROWS, Validation
 
 LANGUAGE_LAYERS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -395,7 +394,7 @@ def train(config, state, network, optimizer, loss, processor, examples, tokens) 
     if found:
         seen = train_checkpoint.load(found, network, optimizer)
         step, best, stale = seen["step"], seen["best"], seen["stale"]
-    log = Log(config, state, step)
+    log = TrainLog(config.output_dir, config.as_json(), step, writes=state.is_main_process)
     if not found:
         figures = validation()
         log.write(step, figures, "val")
@@ -502,39 +501,6 @@ def finish(config: TrainingConfig, best: dict[str, Any], step: int, seconds: flo
     print(f"{config.output_dir}/lora: step {best['step']} of {step}, {seconds:.0f} s; validation {json.dumps(best)}")
     if best["step"] == 0:
         print("warning: no step read the val split better than the model did before training; lora/ changes nothing.")
-
-
-class Log:
-    """metrics.jsonl and TensorBoard, by the main process alone. Going on at a step drops what was written after it."""
-
-    def __init__(self, config: TrainingConfig, state: PartialState, step: int) -> None:
-        self.file = None
-        if not state.is_main_process:
-            return
-        path = config.output_dir / "metrics.jsonl"
-        kept = path.read_text(encoding="utf-8").splitlines() if path.is_file() and step else []
-        path.write_text("".join(f"{line}\n" for line in kept if _step_of(line) <= step), encoding="utf-8")
-        (config.output_dir / "config.json").write_text(json.dumps(config.as_json(), indent=1) + "\n", encoding="utf-8")
-        self.file = path.open("a", encoding="utf-8", buffering=1)
-        self.board = SummaryWriter(str(config.output_dir / "tensorboard"), purge_step=step + 1 if step else None)
-
-    def write(self, step: int, figures: dict[str, Any], kind: str) -> None:
-        if self.file is None:
-            return
-        self.file.write(json.dumps({"step": step, "kind": kind, **figures}) + "\n")
-        for name, value in figures.items():
-            self.board.add_scalar(f"{kind}/{name}", value, step)
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
-            self.board.close()
-
-
-def _step_of(line: str) -> float:
-    with suppress(ValueError, KeyError, TypeError):
-        return json.loads(line)["step"]
-    return float("inf")  # the half line that a kill left
 
 
 if __name__ == "__main__":

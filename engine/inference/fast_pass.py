@@ -30,7 +30,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.inference.answer_tree import AnswerTree, answer_scores, embedded, padded, sequence_of
-from engine.inference.four_bit import Int8Rows
+from engine.inference.four_bit import Int8Rows, from_int8_rows
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def log_sum_exp(logits: torch.Tensor) -> torch.Tensor:
 
 def unpacked(codes: torch.Tensor, scale: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Int8 rows multiplied out, in the type of `like`."""
-    return (codes * scale[:, None]).type_as(like)
+    return from_int8_rows(codes, scale, like.dtype)
 
 
 class Pieces(NamedTuple):

@@ -2,34 +2,13 @@
 
 import pytest
 import torch
-from transformers import AutoProcessor, Gemma3ForConditionalGeneration
 
 from engine.findings.answers import ALLOWED, Task, answer_json
 from engine.inference.answer_tree import AnswerTree, log_probabilities, probabilities
 from engine.inference.prompts import TRIAGE, prompt_ids
 from engine.inference.read import ReadContext
 from engine.phantoms.hand import hand
-from engine.settings import PHANTOM_MODEL_DIR
-from tests.engine.inference.pictures import picture
-
-
-@pytest.fixture(scope="module")
-def processor():
-    return AutoProcessor.from_pretrained(PHANTOM_MODEL_DIR, backend="pil")
-
-
-@pytest.fixture(scope="module")
-def network():
-    return Gemma3ForConditionalGeneration.from_pretrained(PHANTOM_MODEL_DIR, dtype=torch.float32).eval()
-
-
-@pytest.fixture(scope="module")
-def pixels(processor):
-    return processor.image_processor([picture(hand(77)), picture(hand(78))], return_tensors="pt")["pixel_values"]
-
-
-def tokens_of(network, pixels):
-    return network.model.multi_modal_projector(network.model.vision_tower(pixel_values=pixels).last_hidden_state)
+from tests.engine.inference.pictures import library_tokens, picture
 
 
 def brute_force(network, processor, prompt, pixels, answers) -> torch.Tensor:
@@ -54,11 +33,11 @@ def brute_force(network, processor, prompt, pixels, answers) -> torch.Tensor:
 def test_equals_scoring_whole_sequences(network, processor, pixels, task):
     tree = AnswerTree.build(ALLOWED[task], processor.tokenizer)
     prompt = prompt_ids(processor, task, ReadContext("F", 100))
-    ours = probabilities(network, tree, [prompt], tokens_of(network, pixels[:1]))[0]
+    ours = probabilities(network, tree, [prompt], library_tokens(network, pixels[:1]))[0]
     assert ours.sum().item() == pytest.approx(1, abs=1e-9)
     some = list(range(0, len(tree.answers), max(1, len(tree.answers) // 18)))
     theirs = brute_force(network, processor, prompt, pixels[:1], [tree.answers[i] for i in some])
-    answers, head = log_probabilities(network, tree, [prompt], tokens_of(network, pixels[:1]))
+    answers, head = log_probabilities(network, tree, [prompt], library_tokens(network, pixels[:1]))
     assert torch.allclose(answers[0, some] + head[0].sum(), theirs, atol=1e-3)
     renormalised = ours[some] / ours[some].sum()
     assert torch.allclose(renormalised.float(), theirs.softmax(0), atol=1e-4)
@@ -74,7 +53,7 @@ def test_a_sliding_window_shorter_than_the_prompt(network, processor, pixels):
         for layer in network.model.language_model.layers:
             if layer.self_attn.sliding_window:
                 layer.self_attn.sliding_window = 12
-        ours = probabilities(network, tree, [prompt], tokens_of(network, pixels[:1]))[0]
+        ours = probabilities(network, tree, [prompt], library_tokens(network, pixels[:1]))[0]
         theirs = brute_force(network, processor, prompt, pixels[:1], tree.answers[::4]).softmax(0)
     finally:
         network.config.text_config.sliding_window = kept
@@ -89,7 +68,7 @@ def test_a_sliding_window_shorter_than_the_prompt(network, processor, pixels):
 def test_prompts_of_different_length_share_a_batch(network, processor, pixels):
     tree = AnswerTree.build(ALLOWED[Task.FRACTURE], processor.tokenizer)
     prompts = [prompt_ids(processor, Task.FRACTURE, c) for c in (ReadContext(), ReadContext("M", 104))]
-    tokens = tokens_of(network, pixels)
+    tokens = library_tokens(network, pixels)
     together = probabilities(network, tree, prompts, tokens)
     alone = torch.cat([probabilities(network, tree, [p], t[None]) for p, t in zip(prompts, tokens, strict=True)])
     assert torch.allclose(together, alone, atol=1e-5)

@@ -5,9 +5,10 @@ import copy
 import pytest
 import torch
 from torch import nn
-from transformers import AutoProcessor, Gemma3ForConditionalGeneration
+from transformers import Gemma3ForConditionalGeneration
 
 from engine.findings.answers import ALLOWED, Task
+from engine.imaging.preprocess import model_pixels
 from engine.inference import fast_pass, four_bit
 from engine.inference.answer_tree import AnswerTree, log_probabilities, padded
 from engine.inference.fast_pass import PLAIN, PROMPT_MULTIPLE, FastPass
@@ -15,28 +16,9 @@ from engine.inference.prompts import TRIAGE, prompt_ids
 from engine.inference.read import ReadContext
 from engine.phantoms.hand import hand
 from engine.settings import PHANTOM_MODEL_DIR
-from tests.engine.inference.pictures import picture
+from tests.engine.inference.pictures import library_tokens, picture
 
 KNOWN = [ReadContext("F", 100), ReadContext("M")]
-
-
-@pytest.fixture(scope="module")
-def processor():
-    return AutoProcessor.from_pretrained(PHANTOM_MODEL_DIR, backend="pil")
-
-
-@pytest.fixture(scope="module")
-def network():
-    return Gemma3ForConditionalGeneration.from_pretrained(PHANTOM_MODEL_DIR, dtype=torch.float32).eval()
-
-
-@pytest.fixture(scope="module")
-def pixels(processor):
-    return processor.image_processor([picture(hand(77)), picture(hand(78))], return_tensors="pt")["pixel_values"]
-
-
-def library_tokens(network, pixels):
-    return network.model.multi_modal_projector(network.model.vision_tower(pixel_values=pixels).last_hidden_state)
 
 
 @torch.inference_mode()
@@ -101,9 +83,7 @@ def on_a_gpu(processor):
     network = Gemma3ForConditionalGeneration.from_pretrained(PHANTOM_MODEL_DIR, dtype=torch.float32).cuda().eval()
     trees = {task: AnswerTree.build(answers, processor.tokenizer) for task, answers in ALLOWED.items()}
     middle = torch.full((3,), 127.5)
-    pixels = processor.image_processor(
-        [picture(hand(k)) for k in range(70, 75)], do_rescale=False, do_normalize=False, return_tensors="pt"
-    )["pixel_values"].to(torch.uint8)
+    pixels = torch.as_tensor(model_pixels([picture(hand(k)) for k in range(70, 75)], processor.image_processor))
     return network, FastPass(network, trees, middle, middle), pixels
 
 
