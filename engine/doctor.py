@@ -123,7 +123,7 @@ def examine(here: Settings) -> Report:
         _processor(),
         _memory(),
         _disk(here.data_dir),
-        _gpu(),
+        _gpu(here),
         _bf16(),
         _four_bit(),
         _deployed(here) or _model(here, hub_needs),
@@ -163,12 +163,21 @@ def _disk(data_dir: Path) -> Check:
     return Check("Machine", "disk", state, found, "Set PEDISCREEN_DATA_DIR to a larger disk.")
 
 
-def _gpu() -> Check:
+def _gpu(here: Settings) -> Check:
     import torch
 
-    if not torch.cuda.is_available():
+    from engine.inference import gpu
+
+    trouble = gpu.trouble()
+    if trouble is None and not torch.cuda.is_available():
         return Check("Model", "GPU", State.NOTE, f"none (torch {torch.__version__})", "Models run on the CPU.")
-    free, total = torch.cuda.mem_get_info()
+    try:
+        free, total = torch.cuda.mem_get_info() if trouble is None else (0, 0)
+    except RuntimeError as error:
+        trouble = str(error).splitlines()[0]
+    if trouble is not None:
+        state = State.NOTE if here.model == PHANTOM_MODEL else State.MISSING
+        return Check("Model", "GPU", state, f"cannot be used: {trouble} (torch {torch.__version__})", gpu.REMEDY)
     found = f"{torch.cuda.get_device_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free (torch {torch.__version__})"
     return Check("Model", "GPU", State.OK, found)
 
@@ -311,11 +320,11 @@ def _studies(overview: worklist.Overview) -> Check:
 
 def _worker(here: Settings, overview: worklist.Overview) -> Check:
     from engine.jobs import queue
-    from engine.services.reading import LOADING, READY, STOPPED
+    from engine.services.reading import LOADING, LOST, READY, STOPPED
 
     start = "Start it: make run, or pediscreen worker"
     jobs = queue.count_unfinished(here.jobs_url)
-    waiting = "no job yet" if jobs is None else f"{jobs} jobs unfinished"
+    waiting = "no training yet" if jobs is None else f"{jobs} trainings unfinished"
     alive = [worker for worker in overview.workers if worker.alive and worker.detail != STOPPED]
     if alive:
         told = "; ".join(f"{worker.name}: {(worker.detail or '').splitlines()[0]}" for worker in alive)
@@ -325,4 +334,5 @@ def _worker(here: Settings, overview: worklist.Overview) -> Check:
         return Check("Data", "worker", State.NOTE, f"none has ever started ({waiting})", start)
     last = max(overview.workers, key=lambda worker: worker.at)
     minutes = (datetime.now(UTC) - last.at).total_seconds() / 60
-    return Check("Data", "worker", State.NOTE, f"{last.name} is silent for {minutes:.0f} min ({waiting})", start)
+    said = f". It said: {last.detail}" if (last.detail or "").startswith(LOST) else ""
+    return Check("Data", "worker", State.NOTE, f"{last.name} is silent for {minutes:.0f} min ({waiting}){said}", start)

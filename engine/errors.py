@@ -9,7 +9,9 @@ PediScreenError
 ├── NotFound             no such study, image, model ...
 ├── Conflict             someone else changed or reviewed this first
 ├── ModelUnavailable     the model cannot be loaded; the message says exactly what is missing
-└── ReadFailed           the model is loaded but gives no read of an image it should; nothing is stored
+├── ReadFailed           the model is loaded but gives no read of this image; the case says why
+└── ReaderUnavailable    it reads nothing at present, whatever the image: images stay queued
+    └── ReaderLost           nor will it in this process, which has to end (the GPU is gone)
 
 A message says what was wrong, the value seen and what to do; for DICOM it names the tag, as in
 "(0028,1051) Window Width must be at least 1, found 0".
@@ -57,4 +59,12 @@ class ModelUnavailable(PediScreenError):
 
 
 class ReadFailed(PediScreenError):
-    """The loaded model cannot read: its numbers are none, or the memory does not take one image."""
+    """The loaded model gives no read of this image, though it reads others."""
+
+
+class ReaderUnavailable(PediScreenError):
+    """The model reads nothing now, which is no image's fault: its numbers are none, the GPU's memory is taken."""
+
+
+class ReaderLost(ReaderUnavailable):
+    """What the model ran on is gone, and with it this process's use of it; a new process may find it again."""

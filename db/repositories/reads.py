@@ -61,10 +61,10 @@ def images_to_take_in_hand(
 
 
 def give_back(session: Session, worker: str, image_ids: Collection[int]) -> None:
-    """What `worker` took in hand and did not begin to read."""
+    """What `worker` took in hand and did not read."""
     session.execute(
         update(Image)
-        .where(Image.id.in_(image_ids), Image.read_worker == worker)
+        .where(Image.id.in_(image_ids), Image.read_worker == worker, Image.read_state == ReadState.QUEUED)
         .values(read_worker=None, read_starts=Image.read_starts - 1)
     )
 

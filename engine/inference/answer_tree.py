@@ -36,8 +36,13 @@ class AnswerTree:
 
     @classmethod
     def build(cls, answers: list[Answer], tokenizer) -> AnswerTree:
-        """Raises ValueError if two answers share a tokenisation or one is the beginning of another."""
+        """Raises ValueError for a tokenizer that does not keep what an answer says, that gives two answers the same
+        tokens, or makes one the beginning of another."""
         sequences = [tokenizer(answer_json(a), add_special_tokens=False)["input_ids"] for a in answers]
+        for answer, ids in zip(answers, sequences, strict=True):
+            kept = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+            if kept != answer_json(answer):
+                raise ValueError(f"the tokenizer makes {kept!r} of the answer {answer_json(answer)}")
         if any(s != t and t[: len(s)] == s for s in sequences for t in sequences) or len(
             {tuple(s) for s in sequences}
         ) < len(answers):

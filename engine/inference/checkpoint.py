@@ -5,6 +5,7 @@ then the PEFT adapter. A folder that is already 4-bit is loaded as it is (engine
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -14,12 +15,17 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoProcessor, Gemma3Config, Gemma3ForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
-from engine.errors import ModelUnavailable
-from engine.inference import access, four_bit
+from engine.errors import ModelUnavailable, ReaderLost
+from engine.findings.answers import ALLOWED, Task, answer_json
+from engine.inference import access, four_bit, gpu
 from engine.inference.gate import FeatureGate
 from engine.inference.model_folder import ReadingCard, adapted_name, fingerprint
+from engine.inference.prompts import prompt_ids
+from engine.inference.read import ReadContext
 from engine.inference.reader import Reader
 from engine.settings import model_dir
+
+log = logging.getLogger(__name__)
 
 PEFT_PREFIX = "base_model.model."
 ONE_IMAGE_BYTES = 600_000_000  # beside the weights, with MedGemma-4B's shape: docs/read-speed.md
@@ -29,12 +35,14 @@ def load_reader(model: str, adapter: Path | None, *, gated: bool = True, in_four
     """`model`: "phantom", a hub name, or a folder. `gated=False` is for fitting the gate itself; `in_four_bits=False`
     keeps the weights' own precision, for merging an adapter and for measuring what 4 bits cost.
 
-    Raises ModelUnavailable with everything that is missing."""
+    Raises ModelUnavailable with everything that is missing, ReaderLost where the GPU goes while it is loading."""
     transformers_logging.disable_progress_bar()
     folder = model_dir(model)
     source = str(folder) if folder.is_dir() else model
     if not folder.is_dir() and not access.is_hub_name(model):
         raise ModelUnavailable(f"There is no model folder {model}. Set PEDISCREEN_MODEL to a folder or a hub name.")
+    card = ReadingCard.of(folder, model)
+    _check_gpu(model, card)
     try:
         config = Gemma3Config.from_pretrained(source)
         _check_gpu_memory(model, config, in_four_bits)
@@ -46,18 +54,53 @@ def load_reader(model: str, adapter: Path | None, *, gated: bool = True, in_four
         if folder.is_dir():
             raise ModelUnavailable(f"The model in {folder} cannot be loaded: {error}") from error
         raise ModelUnavailable(access.explanation(model, cause=type(error).__name__)) from error
-    card = ReadingCard.of(folder, model)
+    except ImportError as missing:
+        raise ModelUnavailable(f"{model} cannot be loaded: {missing}. Install again: make run") from missing
+    except RuntimeError as error:
+        reason = f"{model} cannot be loaded: {error}"
+        raise (ReaderLost if gpu.is_gone(error) and not gpu.is_full(error) else ModelUnavailable)(reason) from error
     version = f"{card.name} ({fingerprint(folder)})" if folder.is_dir() else card.name
     if adapter is not None:
         network, version = _with_adapter(network, adapter, version)
-    return Reader(
-        network.eval(),
-        processor,
-        model_version=version,
-        is_phantom=card.is_phantom,
-        gate=FeatureGate.load(folder) if gated and (card.is_phantom or FeatureGate.is_in(folder)) else None,
-        knows_triage=card.knows_triage,
-    )
+    gate = FeatureGate.load(folder) if gated and (card.is_phantom or FeatureGate.is_in(folder)) else None
+    try:
+        _check_tokens(processor, network.config)
+        return Reader(
+            network.eval(),
+            processor,
+            model_version=version,
+            is_phantom=card.is_phantom,
+            gate=gate,
+            knows_triage=card.knows_triage,
+        )
+    except ValueError as odd:
+        raise ModelUnavailable(
+            f"The tokenizer of {model} does not fit it: {odd}. Restore the folder's tokenizer files."
+        ) from odd
+
+
+def _check_gpu(model: str, card: ReadingCard) -> None:
+    """Raises ModelUnavailable where there is a GPU that cannot be used: reading would go on, a hundred times slower.
+    The phantom model is small enough for the processor."""
+    trouble = gpu.trouble()
+    if trouble is None:
+        return
+    if not card.is_phantom:
+        raise ModelUnavailable(f"{model} is not loaded, as the GPU cannot be used: {trouble}. {gpu.REMEDY}")
+    log.warning("reads are made on the processor, as the GPU cannot be used: %s. %s", trouble, gpu.REMEDY)
+
+
+def _check_tokens(processor, config: Gemma3Config) -> None:
+    """Raises ValueError where prompts and answers are not made of tokens as the network takes them."""
+    ids = prompt_ids(processor, Task.BONE_AGE, ReadContext("F"))
+    found, expected = ids.count(config.image_token_id), config.mm_tokens_per_image
+    if found != expected:
+        raise ValueError(f"a prompt holds {found} image tokens, the network takes {expected}")
+    texts = [answer_json(answer) for answers in ALLOWED.values() for answer in answers]
+    largest = max(ids + sum(processor.tokenizer(texts, add_special_tokens=False)["input_ids"], []))
+    rows = config.get_text_config().vocab_size
+    if largest >= rows:
+        raise ValueError(f"it knows a token {largest}, the network only those below {rows}")
 
 
 def _check_gpu_memory(model: str, config: Gemma3Config, in_four_bits: bool) -> None:

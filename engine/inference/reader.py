@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from engine.errors import ReadFailed
+from engine.errors import ReaderLost, ReaderUnavailable, ReadFailed
 from engine.findings.answers import ALLOWED, TASK_OF_VIEW, Answer, Fracture, Plus, Stage, Task, View, Zone
 from engine.imaging.preprocess import model_pixels
+from engine.inference import gpu
 from engine.inference.answer_tree import AnswerTree, probabilities
 from engine.inference.fast_pass import BATCH_SIZES, FastPass
 from engine.inference.gate import FeatureGate, pooled
@@ -60,7 +61,8 @@ class Reader:
         """One read an image, in order. `images` come from `engine.imaging.preprocess.model_image`.
 
         An image unlike the training images of the task's view gets no read but the reason; so does a hand without a
-        known sex. Raises ReadFailed where the network's numbers are none."""
+        known sex. Raises ReadFailed where the network's numbers are none for one of these images, ReaderUnavailable
+        where they are none for any, ReaderLost where the GPU is gone."""
         if len(images) != len(contexts):
             raise ValueError(f"{len(images)} images but {len(contexts)} contexts")
         return self._in_parts(
@@ -138,9 +140,13 @@ class Reader:
             try:
                 with self._turn, torch.inference_mode():
                     done += work(slice(len(done), len(done) + at_once))
-            except torch.OutOfMemoryError as full:
+            except RuntimeError as error:
+                if not gpu.is_full(error):
+                    if gpu.is_gone(error):
+                        raise ReaderLost(f"The GPU does not work any more: {str(error).splitlines()[0]}") from error
+                    raise
                 if at_once == 1:
-                    raise ReadFailed(f"The GPU's memory does not take one image: {full}") from full
+                    raise ReaderUnavailable(f"The GPU's memory does not take one image: {error}") from error
                 self._at_once = at_once // 2
                 log.warning("the GPU's memory is full; images go through %d at a time now", self._at_once)
             if self._at_once < at_once and self._fast:  # here, where the exception no longer holds what was computed
@@ -148,19 +154,25 @@ class Reader:
         return done
 
     def _probabilities(self, task: str, contexts: Sequence[ReadContext], tokens: torch.Tensor) -> torch.Tensor:
-        """(n, n_answers) float64 on the CPU. Raises ReadFailed unless they are numbers."""
+        """(n, n_answers) float64 on the CPU. Raises ReadFailed or ReaderUnavailable unless they are numbers."""
+        p = self._scored(task, contexts, tokens)
+        if p.isfinite().all():
+            return p
+        side = self.image_processor.size["height"]
+        black = self._pixel_tokens(np.zeros((1, 3, side, side), np.uint8))
+        if not self._scored(task, [ReadContext()], black).isfinite().all():
+            raise ReaderUnavailable(
+                f"The network's output is not a number, even for a black image: the files of {self.model_version}, or "
+                "the GPU, are damaged. Run pediscreen doctor, and restore the model's folder."
+            )
+        bad = (~p.isfinite().all(1)).sum().item()
+        raise ReadFailed(f"The network's output is not a number for {bad} of {len(p)} images, so there is no read.")
+
+    def _scored(self, task: str, contexts: Sequence[ReadContext], tokens: torch.Tensor) -> torch.Tensor:
         prompts = [self._prompt(task, context) for context in contexts]
         if self._fast:
-            p = self._fast.scores(task, prompts, tokens).cpu().double().softmax(-1)
-        else:
-            p = probabilities(self.network, self._trees[task], prompts, tokens).cpu()
-        if not p.isfinite().all():
-            bad = (~p.isfinite().all(1)).sum().item()
-            raise ReadFailed(
-                f"The network's output is not a number for {bad} of {len(p)} images, so there is no read. If other "
-                "images fail too, the model's files or the GPU are at fault: run pediscreen doctor."
-            )
-        return p
+            return self._fast.scores(task, prompts, tokens).cpu().double().softmax(-1)
+        return probabilities(self.network, self._trees[task], prompts, tokens).cpu()
 
     def _prompt(self, task: str, context: ReadContext) -> list[int]:
         key = (task, prompt_text(task, context))

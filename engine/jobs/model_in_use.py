@@ -39,8 +39,11 @@ CONFIGURED: Key = (0, "")  # the model that PEDISCREEN_MODEL names
 
 def load_reader(deployed: Deployed | None) -> Reader:
     """The model of the registry, after its folder was checked, or the one that PEDISCREEN_MODEL names. Raises
-    ModelUnavailable."""
-    from engine.inference import checkpoint
+    ModelUnavailable, ReaderLost."""
+    try:
+        from engine.inference import checkpoint
+    except (ImportError, OSError) as missing:  # OSError: a library of theirs that this machine cannot load
+        raise ModelUnavailable(f"What reads cannot be loaded: {missing}. Install again: make run") from missing
 
     if deployed is None:
         return checkpoint.load_reader(settings().model, settings().lora_adapter_path)

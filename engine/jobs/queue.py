@@ -90,9 +90,9 @@ def enqueue(name: str, *arguments: Any, queue: str, once: str) -> bool:
     return True
 
 
-def unfinished(queue: str | None = None) -> list[Job]:
-    """The jobs of `queue`, or of all, that wait or run, on whichever worker."""
-    found = DBOS.list_workflows(status=_UNFINISHED, queue_name=queue, load_output=False)
+def unfinished() -> list[Job]:
+    """The trainings that wait or run, on whichever worker."""
+    found = DBOS.list_workflows(status=_UNFINISHED, queue_name=TRAIN_QUEUE, load_output=False)
     return [_as_job(status) for status in found]
 
 
@@ -108,7 +108,7 @@ def take_over(alive: Collection[str]) -> list[str]:
 
 
 def count_unfinished(jobs_url: str) -> int | None:
-    """How many jobs wait or run, asked from outside a worker; None when no worker has ever started here."""
+    """How many trainings wait or run, asked from outside a worker; None when no worker has ever started here."""
     url = make_url(jobs_url)
     if url.get_backend_name() == "sqlite" and not _sqlite_has_tables(url.database):
         return None
@@ -116,7 +116,8 @@ def count_unfinished(jobs_url: str) -> int | None:
         system_database_url=jobs_url, serializer=DBOSPortableJSONSerializer(), retry_connection_errors=False
     )
     try:
-        return len(client.list_workflows(status=_UNFINISHED, load_input=False, load_output=False))
+        options = {"status": _UNFINISHED, "queue_name": TRAIN_QUEUE, "load_input": False, "load_output": False}
+        return len(client.list_workflows(**options))
     except DBAPIError:
         return None  # no such table: PostgreSQL before the first worker
     finally:

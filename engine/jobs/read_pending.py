@@ -10,7 +10,9 @@ Three kinds of thread share one line of at most AHEAD images and as many again t
 - others prepare what stands first: one thread on a CPU, several processes beside a GPU;
 - one takes what is prepared, in batches of one task that last about BUDGET_S, through the network, and records it.
 
-An image that cannot be prepared or read is recorded as such with the reason; the others of its batch go on."""
+An image that cannot be prepared or read is recorded as such with the reason; the others of its batch go on. When the
+model reads nothing at all (ReaderUnavailable) nothing is recorded: what is in hand is given back, as if it had never
+been taken, and asked for again after AWAY_S. When its GPU is gone (ReaderLost) the worker has to end."""
 
 from __future__ import annotations
 
@@ -28,6 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from db.session import session_scope
+from engine.errors import ReaderLost, ReaderUnavailable
 from engine.inference.read import Read
 from engine.jobs.prepare import PreparingProcess, prepared, reason_of
 from engine.services import reading
@@ -47,6 +50,8 @@ BUDGET_S = 0.2  # of a batch: what a person's image waits for at most, once it i
 PROCESSES = max(1, min(6, (os.cpu_count() or 2) - 2))  # that prepare, beside a GPU
 IDLE_S = 0.5  # threads look up after this long though nothing has changed
 ONE_BY_ONE_AFTER = 3  # times in hand without a read, as the worker died: from then on an image stands alone ...
+AWAY_S = 15.0  # after the model could read nothing, until it is asked again
+HUNG_S = 180.0  # a GPU that has not come back from a batch by then never will; the longest compilation takes a minute
 GIVE_UP_AFTER = 5  # ... and after this many it is recorded as unreadable
 
 ACTOR = service_actor("worker")
@@ -77,16 +82,22 @@ class PendingReads:
         stopping: threading.Event,
         *,
         silent_after_s: float,
+        on_lost: Callable[[ReaderLost], None],
     ) -> None:
+        """`on_lost` is told when the worker has to end: called by any thread, more than once."""
         self.database_url = database_url
         self.worker = worker
         self.current_reader = current_reader
         self.stopping = stopping
         self.silent_after_s = silent_after_s
+        self.on_lost = on_lost
+        self.trouble: str | None = None  # a sentence, while nothing can be read
         self._changed = threading.Condition()  # guards what follows
         self._line: list[_Held] = []
         self._in_hand: list[_Held] = []
         self._batch_size = FIRST_BATCH
+        self._begun: float | None = None  # of the batch in the network
+        self._ask_again_at = 0.0
         self._processes: list[PreparingProcess] = []
         self._threads: list[threading.Thread] = []
 
@@ -100,9 +111,9 @@ class PendingReads:
         for thread in self._threads:
             thread.start()
 
-    def stop(self, *, within_s: float) -> None:
+    def stop(self, *, within_s: float, is_lost: bool = False) -> None:
         """After `stopping` is set: the batch in the network is finished, the rest is given back. What takes longer than
-        `within_s` stays this worker's until it starts again or is missed."""
+        `within_s` stays this worker's until it starts again or is missed. `is_lost`: no batch will be finished."""
         deadline = time.monotonic() + within_s
         with self._changed:
             self._changed.notify_all()
@@ -111,13 +122,20 @@ class PendingReads:
         for process in self._processes:
             process.close()
         try:
-            with session_scope(self.database_url) as session:
-                reading.give_back(session, ACTOR, self.worker, [held.image.image_id for held in self._line])
+            self._give_back(self._line + (self._in_hand if is_lost else []))
         except SQLAlchemyError:
             log.exception("the images in hand could not be given back; other workers take them when this one is missed")
 
+    def _give_back(self, held: Sequence[_Held]) -> None:
+        with session_scope(self.database_url) as session:
+            reading.give_back(session, ACTOR, self.worker, [one.image.image_id for one in held])
+
     def fill(self) -> None:
         """Takes images in hand while there is room, and records those that could not be prepared."""
+        if self._processes and self._begun is not None and time.monotonic() - self._begun > HUNG_S:
+            self.on_lost(ReaderLost(f"The GPU has not come back from a batch for {HUNG_S:.0f} s."))
+        if time.monotonic() < self._ask_again_at:
+            return
         with self._changed:
             held = self._line + self._in_hand
             failed = [one for one in self._line if one.failure is not None]
@@ -180,18 +198,36 @@ class PendingReads:
         while not self.stopping.is_set():
             reader = self.current_reader()
             batch = self._next_batch(reader)
-            begun = time.monotonic()
+            begun = self._begun = time.monotonic()
             try:
                 if batch:
                     with session_scope(self.database_url) as session:
                         read_batch(session, reader, [(held.image, held.pixels) for held in batch])
+                    self.trouble = None
+            except ReaderLost as lost:
+                self.on_lost(lost)
+                return
+            except ReaderUnavailable as away:
+                self._wait_for_reader(away)
             except Exception:  # the outermost line of this thread; `fill` takes the images again
                 log.exception("a batch of %d was not recorded and will be read again", len(batch))
                 self.stopping.wait(2.0)
             with self._changed:
-                self._in_hand = []
+                self._in_hand, self._begun = [], None
                 if len(batch) == self._batch_size:
                     self._fit_to_budget(time.monotonic() - begun)
+
+    def _wait_for_reader(self, away: ReaderUnavailable) -> None:
+        """Meanwhile other workers, which may be able to, read what this one had in hand."""
+        log.error("nothing can be read: %s", away)
+        self.trouble = f"Nothing is read at present; it is tried again every {AWAY_S:.0f} s. {away}"
+        with self._changed:
+            held, self._line, self._in_hand = self._line + self._in_hand, [], []
+            self._ask_again_at = time.monotonic() + AWAY_S
+        try:
+            self._give_back(held)
+        except SQLAlchemyError:
+            log.exception("the images in hand could not be given back; they are taken again by name")
 
     def _next_batch(self, reader: Reader) -> list[_Held]:
         """The next prepared images of one task; empty after a while without any. What a person waits for stands alone,
@@ -285,15 +321,20 @@ def _each_or_all(session: Session, batch: Batch, work: Callable[[Batch], list[T]
         return []
     try:
         return list(work(batch))
+    except ReaderUnavailable:
+        raise
     except Exception:
         log.exception("a batch of %d failed and is read one by one", len(batch))
     return [_or_failure(session, item[0], lambda item=item: work([item])[0]) for item in batch]
 
 
 def _or_failure(session: Session, image: AwaitingImage, work: Callable[[], T]) -> T | None:
-    """The outermost line of one image's read: whatever fails is recorded with the image and ends there."""
+    """The outermost line of one image's read: whatever fails is recorded with the image and ends there, unless it would
+    have failed for any image."""
     try:
         return work()
+    except ReaderUnavailable:
+        raise
     except Exception as error:
         log.exception("image %d cannot be read", image.image_id)
         session.rollback()

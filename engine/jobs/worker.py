@@ -2,12 +2,16 @@
 it.
 
 Every worker does all of it; with several machines each runs one, and whatever one of them leaves behind another takes
-over. Without a model it beats on, says in its heartbeat what is missing, leaves the queue as it is and tries again."""
+over. Without a model it beats on, says in its heartbeat what is missing, leaves the queue as it is and tries again.
+
+A GPU that is gone is gone for its process: the worker then gives back what it has in hand, says so in its last
+heartbeat and ends, for whoever started it to start it again (engine.supervisor, or the machine's service manager)."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import signal
 import socket
 import threading
@@ -20,7 +24,7 @@ from typing import IO
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.session import session_scope
-from engine.errors import ModelUnavailable
+from engine.errors import ModelUnavailable, ReaderLost
 from engine.jobs import model_in_use, queue, retrain
 from engine.jobs.model_in_use import Loaded, LoadReader, ModelInUse
 from engine.jobs.read_pending import PendingReads
@@ -28,7 +32,7 @@ from engine.jobs.retrain import Retraining
 from engine.jobs.shadow_reading import ShadowReading
 from engine.services import reading, worklist
 from engine.services.accounts import service_actor
-from engine.services.reading import LOADING, NO_MODEL, READY, STOPPED
+from engine.services.reading import LOADING, LOST, NO_MODEL, READY, STOPPED
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +64,18 @@ class Worker:
         self.detail = LOADING
         self.is_loading = False
         self.stopping = threading.Event()
+        self.lost: ReaderLost | None = None  # why it had to end
         self.loaded = Loaded(load_reader)
         self.model = ModelInUse(database_url, self.loaded, on_change=self._beat)
-        self.shadow = ShadowReading(database_url, self.loaded, self.stopping)
+        self.shadow = ShadowReading(database_url, self.loaded, self.stopping, on_lost=self.lose)
         self.retraining = retraining(database_url, self.stopping)
         self.reads = PendingReads(
-            database_url, name, lambda: self.model.reader, self.stopping, silent_after_s=silent_after_s
+            database_url,
+            name,
+            lambda: self.model.reader,
+            self.stopping,
+            silent_after_s=silent_after_s,
+            on_lost=self.lose,
         )
 
     def stop(self) -> None:
@@ -74,13 +84,25 @@ class Worker:
         if self.is_loading:
             raise SystemExit(0)
 
+    def lose(self, lost: ReaderLost) -> None:
+        """Its reader will never read again in this process. From any thread."""
+        self.lost = self.lost or lost
+        self.stopping.set()
+
     def run(self) -> None:
-        """Works until `stopping` is set."""
+        """Works until `stopping` is set. Raises ReaderLost where the reader, and not a signal, ended it."""
+        self._run()
+        if self.lost is not None:
+            raise self.lost
+
+    def _run(self) -> None:
         threading.Thread(target=self._beat_on, name="heartbeat", daemon=True).start()
         self.is_loading = True
         has_model = self._wait_for_model()
         self.is_loading = False
         if not has_model:
+            if self.lost is not None:
+                self._take_leave()
             return
         self.retraining.register()
         queue.launch(self.jobs_url, self.name)
@@ -93,10 +115,13 @@ class Worker:
         try:
             self._work()
         finally:
-            self.reads.stop(within_s=FINISH_WITHIN_S)
+            self.reads.stop(within_s=FINISH_WITHIN_S, is_lost=self.lost is not None)
             queue.stop(wait_s=FINISH_WITHIN_S)
-            self.detail = STOPPED
-            self._beat()
+            self._take_leave()
+
+    def _take_leave(self) -> None:
+        self.detail = STOPPED if self.lost is None else f"{LOST}{self.lost}"
+        self._beat()
 
     def _work(self) -> None:
         retrains = retrain.Dispatcher(self.database_url)
@@ -129,6 +154,9 @@ class Worker:
                 self.detail = f"{NO_MODEL}{missing}"
                 log.error("%s", missing)
                 self._beat()
+            except ReaderLost as lost:
+                self.lose(lost)
+                return False
             except SQLAlchemyError:
                 log.exception("the database did not answer")
             else:
@@ -162,7 +190,7 @@ class Worker:
 
     def _said(self) -> str:
         """A sentence for the pages: that it is ready, or what keeps a model from reading."""
-        troubles = [trouble for trouble in (self.model.trouble, self.shadow.trouble) if trouble]
+        troubles = [said for said in (self.reads.trouble, self.model.trouble, self.shadow.trouble) if said]
         return " ".join(troubles) if troubles and self.detail == READY else self.detail
 
 
@@ -186,7 +214,10 @@ def claim_name(data_dir: Path) -> tuple[str, IO[str]]:
 
 
 def main(*, data_dir: Path, database_url: str, jobs_url: str) -> None:
-    """One worker, until SIGTERM or Ctrl-C; the batch it is at is finished first where that takes a few seconds."""
+    """One worker, until SIGTERM or Ctrl-C; the batch it is at is finished first where that takes a few seconds.
+
+    Where its GPU is gone it ends with exit status 1, at once: what still belongs to the GPU could hold up an orderly
+    end for ever."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("engine").setLevel(logging.INFO)
     name, lock = claim_name(data_dir)
@@ -194,4 +225,8 @@ def main(*, data_dir: Path, database_url: str, jobs_url: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     with lock:
-        worker.run()
+        try:
+            worker.run()
+        except ReaderLost as lost:
+            log.critical("the worker ends: %s", lost)
+            os._exit(1)

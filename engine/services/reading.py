@@ -26,6 +26,7 @@ LOADING = "The worker is loading the model."
 READY = "The worker is ready."
 NO_MODEL = "The worker has no model: "
 STOPPED = "The worker has stopped."
+LOST = "The worker ended, to be started again. "
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def take_in_hand(
 
 
 def give_back(session: Session, actor: Actor, worker: str, image_ids: Collection[int]) -> None:
-    """What `worker` took in hand and will not begin to read is free for others, at once. Commits."""
+    """What `worker` took in hand and will not read is free for others, at once, and was not begun. Commits."""
     require(actor, Role.SERVICE)
     with writing(session):
         repository.give_back(session, worker, image_ids)

@@ -2,13 +2,18 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from db import migrate
+from db.models import Worker
 from engine import doctor
 from engine.doctor import State
+from engine.inference import gpu
+from engine.services import reading
+from engine.services.accounts import service_actor
 from engine.settings import Settings, settings
 from tests.model_folders import promote, register
 
@@ -105,3 +110,26 @@ def test_the_model_that_was_put_in_use_is_named_and_its_files_are_checked(data_d
     found = check(doctor.examine(settings()), "in use")
     assert found.state is State.MISSING and "changed or damaged" in found.found
     assert "pediscreen models rollback" in found.remedy
+
+
+def test_a_gpu_that_cannot_be_used_is_named_with_what_to_do(here, monkeypatch, tmp_path):
+    """Only the phantom model, which the processor reads as well, can do without."""
+
+    def init():
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).")
+
+    monkeypatch.setattr(gpu, "DEVICE", tmp_path)
+    monkeypatch.setattr("torch.cuda.init", init)
+    found = check(doctor.examine(here), "GPU")
+    assert (found.state, "too old (found version 11040)" in found.found) == (State.NOTE, True)
+    assert "CUDA_VISIBLE_DEVICES=" in found.remedy
+    assert check(doctor.examine(replace(here, model="google/medgemma-4b-it")), "GPU").state is State.MISSING
+
+
+def test_a_worker_that_lost_its_gpu_says_so_as_long_as_no_other_has_started(data_dir, database_url, session):
+    reading.heartbeat(session, service_actor("worker"), "w1", None, f"{reading.LOST}The GPU does not work any more.")
+    session.get(Worker, "w1").at -= timedelta(minutes=5)
+    session.commit()
+    found = check(doctor.examine(settings()), "worker")
+    assert found.state is State.NOTE
+    assert "silent for 5 min" in found.found and found.found.endswith("The GPU does not work any more.")

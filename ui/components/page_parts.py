@@ -7,6 +7,7 @@ from html import escape
 import streamlit as st
 
 from db.models import StudyStatus
+from engine.services.reading import LOST
 from engine.services.worklist import Overview
 from ui import words
 
@@ -36,7 +37,9 @@ def waiting_for_reads(overview: Overview) -> None:
     if alive:
         notice(f"{studies}. {alive[0].detail or 'The worker is at it.'} This list follows by itself.")
     else:
-        notice(f"{studies}, and no worker is running. Start it with: {START_WORKER}")
+        last = max(overview.workers, key=lambda worker: worker.at, default=None)
+        why = f" {last.detail}" if last and (last.detail or "").startswith(LOST) else ""
+        notice(f"{studies}, and no worker is running.{why} Start it with: {START_WORKER}")
 
 
 def caption(text: str) -> None:

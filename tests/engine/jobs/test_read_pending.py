@@ -4,11 +4,15 @@ import shutil
 import threading
 from contextlib import contextmanager
 
+import torch
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
+from db.models import Image
 from db.session import session_scope
-from engine.errors import ReadFailed
+from engine.errors import ReaderLost, ReaderUnavailable, ReadFailed
 from engine.findings.answers import ALLOWED, Task, View, fracture_answer
+from engine.inference.checkpoint import load_reader
 from engine.inference.read import Read
 from engine.jobs import read_pending
 from engine.jobs.read_pending import PendingReads, read_images
@@ -24,10 +28,11 @@ class FakeReader:
     is_on_gpu = False
     image_processor = staticmethod(image_processor)
 
-    def __init__(self, view=View.WRIST, *, gate=None, fails_on=None):
+    def __init__(self, view=View.WRIST, *, gate=None, fails_on=None, away=None):
         self.view = view
         self.gate = gate  # a batch waits for it
         self.fails_on = fails_on  # a side
+        self.away = away  # what every call raises
         self.batches = []
         self.tasks = []
 
@@ -39,6 +44,8 @@ class FakeReader:
         self.tasks.append(task)
         if self.gate:
             assert self.gate.wait(30)
+        if self.away:
+            raise self.away
         if self.fails_on in sides_of(pixels):
             raise ReadFailed("The network's output is not a number.")
         answer = fracture_answer("normal") if task == "fracture" else ALLOWED[task][0]
@@ -47,8 +54,10 @@ class FakeReader:
 
 @contextmanager
 def reading(database_url, reader, name="w1"):
-    """A worker's reads, filled once; stopped at the end."""
-    reads = PendingReads(database_url, name, lambda: reader, threading.Event(), silent_after_s=60)
+    """A worker's reads, filled once; stopped at the end. What it says to be lost is in `reads.lost`."""
+    lost = []
+    reads = PendingReads(database_url, name, lambda: reader, threading.Event(), silent_after_s=60, on_lost=lost.append)
+    reads.lost = lost
     with session_scope(database_url) as session:
         heartbeat(session, service_actor("worker"), name, "fake 1")
     reads.fill()
@@ -57,7 +66,7 @@ def reading(database_url, reader, name="w1"):
         yield reads
     finally:
         reads.stopping.set()
-        if reader.gate:
+        if isinstance(reader, FakeReader) and reader.gate:
             reader.gate.set()
         reads.stop(within_s=10)
 
@@ -219,3 +228,64 @@ def test_images_prepared_for_another_model_are_prepared_again(waiting, database_
     assert waiting.reads_by_image() == dict.fromkeys(ids, 1)
     shown = sorted(side for batch in new.batches for side in batch)
     assert shown and all(side >= waiting.side(100) for side in shown)
+
+
+def starts(database_url) -> set[tuple[int, str | None]]:
+    """How often the images were begun, and who has them in hand."""
+    with session_scope(database_url) as session:
+        return set(session.execute(select(Image.read_starts, Image.read_worker)).all())
+
+
+def test_a_gpu_that_is_gone_costs_no_film_anything(waiting, database_url):
+    ids = waiting.add(6)
+    with reading(database_url, FakeReader(away=ReaderLost("The GPU does not work any more."))) as reads:
+        waiting.until(lambda: reads.lost)
+        reads.stopping.set()
+        reads.stop(within_s=10, is_lost=True)
+    assert waiting.states() == dict.fromkeys(ids, ("queued", None))
+    assert starts(database_url) == {(0, None)}
+    assert read_images(database_url, FakeReader, ids) == 6, "a worker that works reads them"
+
+
+def test_the_shipped_models_reader_on_a_gpu_that_is_gone(waiting, database_url, monkeypatch):
+    """Whatever the network itself raises, in a batch with a triage and without."""
+    waiting.add(2), waiting.add(2, first=2, task=None)
+    reader = load_reader("phantom", None)
+
+    def gone(**inputs):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(reader.network.model.vision_tower, "forward", gone)
+    with reading(database_url, reader) as reads:
+        waiting.until(lambda: reads.lost)
+    assert {state for state, _ in waiting.states().values()} == {"queued"}
+    assert waiting.reads_by_image() == {}
+
+
+def test_a_model_that_reads_nothing_leaves_the_images_to_others_and_is_asked_again(waiting, database_url, monkeypatch):
+    monkeypatch.setattr(read_pending, "AWAY_S", 1.0)
+    ids = waiting.add(6)
+    reader = FakeReader(away=ReaderUnavailable("The GPU's memory does not take one image."))
+    with reading(database_url, reader) as reads:
+        waiting.until(lambda: reads.trouble)
+        assert "tried again every 1 s. The GPU's memory" in reads.trouble
+        waiting.until(lambda: starts(database_url) == {(0, None)})
+        waiting.until(lambda: reads.fill() or len(reader.batches) > 1)
+        reader.away = None
+        waiting.until(lambda: reads.fill() or waiting.all_done())
+        waiting.until(lambda: reads.trouble is None)
+    assert waiting.reads_by_image() == dict.fromkeys(ids, 1)
+
+
+def test_a_gpu_that_never_comes_back_from_a_batch_is_lost(waiting, database_url, monkeypatch):
+    monkeypatch.setattr(read_pending, "HUNG_S", 0.2)
+    monkeypatch.setattr(read_pending, "PROCESSES", 1)
+    waiting.add(2)
+    reader = FakeReader(gate=threading.Event())
+    reader.is_on_gpu = True
+    with reading(database_url, reader) as reads:
+        waiting.until(lambda: reads.fill() or reads.lost)
+        assert "not come back" in str(reads.lost[0])
+        reads.stopping.set()
+        reads.stop(within_s=0.1, is_lost=True)
+        assert starts(database_url) == {(0, None)}

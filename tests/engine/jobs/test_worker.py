@@ -2,13 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 from db.session import session_scope
 from engine.jobs import queue
-from engine.jobs.worker import NO_MODEL, READY, claim_name
+from engine.jobs.worker import LOST, NO_MODEL, READY, claim_name
 from engine.services import worklist
 from engine.services.accounts import demo_reader
-from engine.settings import settings
+from engine.settings import PROJECT_DIR, settings
 
 
 def workers(database_url):
@@ -123,6 +125,63 @@ def test_an_upload_is_read_while_a_backlog_waits(waiting, start_worker, database
     waiting.until(lambda: uploaded in waiting.reads_by_image())
     assert len(waiting.reads_by_image()) < 30
     waiting.until(waiting.all_done)
+
+
+def test_a_worker_whose_gpu_is_gone_ends_and_says_why_and_the_next_reads_everything(
+    waiting, start_worker, database_url
+):
+    ids = waiting.add(8)
+    worker = start_worker(FAKE_LOSE_SIDE=str(waiting.side(5)))
+    assert worker.wait(60) != 0
+    assert workers(database_url)[0].detail == f"{LOST}The GPU does not work any more: CUDA error: device lost"
+    assert {state for state, _ in waiting.states().values()} <= {"queued", "done"}
+    start_worker("w2")  # which need not wait until the first is missed
+    waiting.until(waiting.all_done, within_s=30)
+    assert waiting.reads_by_image() == dict.fromkeys(ids, 1)
+
+
+def test_a_gpu_that_goes_while_the_model_is_loading_ends_the_worker(waiting, start_worker, database_url):
+    (image_id,) = waiting.add(1)
+    assert start_worker(FAKE_LOSE_AT_START="1").wait(60) != 0
+    assert workers(database_url)[0].detail.startswith(LOST)
+    assert waiting.states()[image_id] == ("queued", None)
+
+
+def test_reads_that_an_older_version_left_in_the_jobs_database_are_nobodys_work(
+    waiting, start_worker, database_url, data_dir
+):
+    """They waited there until the database became the queue; a worker neither counts nor runs them."""
+    leave_read_jobs(settings().jobs_url)
+    assert queue.count_unfinished(settings().jobs_url) == 0
+    (image_id,) = waiting.add(1)
+    worker = start_worker("w1")
+    waiting.until(waiting.all_done)
+    assert waiting.reads_by_image() == {image_id: 1}
+    worker.terminate()
+    assert worker.wait(30) == 0
+
+
+def leave_read_jobs(jobs_url: str) -> None:
+    """One that waits, and one that a worker w1 was at."""
+    program = """
+import sys, threading
+from dbos import DBOS, DBOSPortableJSONSerializer
+DBOS(config={"name": "pediscreen", "system_database_url": sys.argv[1], "executor_id": "w1",
+             "application_version": "1", "serializer": DBOSPortableJSONSerializer(), "log_level": "WARNING"})
+begun = threading.Event()
+@DBOS.workflow(name="read_pending")
+def read(image_ids):
+    begun.set()
+    threading.Event().wait()
+DBOS.launch()
+DBOS.register_queue("read", worker_concurrency=1, polling_interval_sec=0.1)
+options = {"workflow_name": "read_pending", "queue_name": "read", "app_version": "1"}
+for image in (1, 2):
+    DBOS.enqueue_workflow_with_options(options, [image])
+assert begun.wait(60)
+import os; os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", program, jobs_url], check=True, cwd=PROJECT_DIR, timeout=100)
 
 
 def test_worker_names_are_unique_among_the_living_and_return_after_a_restart(tmp_path):

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 from sqlalchemy.orm import Session
 
+from db.models import Worker
 from engine.findings.answers import Task, rop_answer
 from engine.services import reading
 from tests.ui.conftest import OpenPage
@@ -51,3 +54,16 @@ def test_pending_reads_with_a_worker_say_what_it_does(open_page: OpenPage, add_c
     add_case(is_read=False)
     reading.heartbeat(session, WORKER, "worker-1", "phantom 0.3", "Reading a batch of 8.")
     assert "Reading a batch of 8." in everything_said(open_page("worklist"))
+
+
+def test_a_worker_that_lost_its_gpu_is_still_heard_when_it_is_gone(
+    open_page: OpenPage, add_case: AddCase, session: Session
+) -> None:
+    add_case(is_read=False)
+    lost = f"{reading.LOST}The GPU does not work any more: CUDA error: device lost"
+    reading.heartbeat(session, WORKER, "worker-1", None, lost)
+    assert f"1 study awaits its read. {lost}" in everything_said(open_page("worklist"))
+    session.get(Worker, "worker-1").at -= timedelta(minutes=5)
+    session.commit()
+    said = everything_said(open_page("worklist"))
+    assert f"and no worker is running. {lost} Start it with: pediscreen worker" in said
