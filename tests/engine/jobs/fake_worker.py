@@ -1,9 +1,9 @@
 """A worker process with a reader that needs no model: python fake_worker.py NAME SILENT_AFTER_S
 
 The reader takes FAKE_READ_S a call, fails on images of FAKE_FAIL_SIDE pixels and kills its process, once told to
-read one of FAKE_KILL_SIDE; on one of FAKE_LOSE_SIDE, and on loading with FAKE_LOSE_AT_START, its GPU is gone. Each call
-is a line in FAKE_LOG. A model of the registry takes FAKE_LOAD_S to load, after its folder was checked as the real one's
-is."""
+read one of FAKE_KILL_SIDE; on one of FAKE_LOSE_SIDE, as the model FAKE_LOSE_MODEL, and on loading with
+FAKE_LOSE_AT_START, its GPU is gone. Each call is a line in FAKE_LOG. A model of the registry takes FAKE_LOAD_S to load,
+after its folder was checked as the real one's is."""
 
 import logging
 import os
@@ -39,7 +39,10 @@ class FakeReader:
         time.sleep(float(os.environ.get("FAKE_READ_S", "0")))
         if int(os.environ.get("FAKE_KILL_SIDE", "0")) in sides:
             os.kill(os.getpid(), signal.SIGKILL)
-        if int(os.environ.get("FAKE_LOSE_SIDE", "0")) in sides:
+        if (
+            int(os.environ.get("FAKE_LOSE_SIDE", "0")) in sides
+            or os.environ.get("FAKE_LOSE_MODEL") == self.model_version
+        ):
             raise ReaderLost("The GPU does not work any more: CUDA error: device lost")
         if int(os.environ.get("FAKE_FAIL_SIDE", "0")) in sides:
             raise RuntimeError("this image cannot be read")

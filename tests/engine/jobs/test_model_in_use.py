@@ -13,7 +13,7 @@ from engine.errors import ModelUnavailable
 from engine.inference import model_folder
 from engine.jobs import model_in_use
 from engine.jobs.model_in_use import Loaded, ModelInUse
-from engine.jobs.worker import NO_MODEL, READY
+from engine.jobs.worker import LOST, NO_MODEL, READY
 from engine.services import registry, shadow, worklist
 from engine.services.accounts import demo_admin, demo_reader
 from tests.model_folders import promote, register
@@ -274,3 +274,17 @@ def test_a_shadow_reads_after_the_real_read_and_is_ready_when_it_is_promoted(
     waiting.add(1, first=6)
     waiting.until(waiting.all_done)
     assert versions_of_reads(database_url)[-1][1] == new.name
+
+
+def test_a_shadow_on_a_gpu_that_is_gone_records_nothing_and_ends_the_worker(
+    waiting, start_worker, database_url, data_dir, session
+):
+    new = register(session, data_dir, "new")
+    waiting.add(1)
+    worker = start_worker(FAKE_LOSE_MODEL=new.name)
+    waiting.until(waiting.all_done)
+    shadow.start(session, ADMIN, new.model_version_id)
+    assert worker.wait(60) != 0
+    assert the_worker(database_url).detail.startswith(LOST)
+    session.rollback()
+    assert session.scalars(select(models.ShadowRead)).all() == []
