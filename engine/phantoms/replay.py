@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from engine.annotations import TASK_FOLDERS, Annotation, Split
-from engine.findings.answers import TASK_OF_VIEW, Task
+from engine.findings.answers import TASK_OF_VIEW, Task, View
 from engine.phantoms import seeds
 from engine.phantoms.draw import DRAW
 from engine.phantoms.write import FILM_SCALE, write_png
@@ -17,26 +17,25 @@ SITE = "A"
 EVERY_VAL = 5  # one in so many watches the training instead
 
 
-def write(folder: Path, counts: Mapping[Task, int]) -> Iterator[tuple[Task, Split, Annotation]]:
-    """Draws them into the pedirad-custom `folder`, always the same ones, and says what each is."""
-    for view, task in TASK_OF_VIEW.items():
-        for index in range(counts.get(task, 0)):
-            phantom = DRAW[view](seeds.REPLAY + index, site=SITE, film_scale=FILM_SCALE)
-            split: Split = "val" if index % EVERY_VAL == 0 else "train"
-            path = folder / TASK_FOLDERS[task] / split / f"replay-{index:04}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_png(phantom, path)
-            provenance = {
-                "patient": f"PH-{phantom.seed}",
-                "laterality": phantom.laterality,
-                "site": SITE,
-                "phantom": True,
-                "replay": True,
-            }
-            yield (
-                task,
-                split,
-                Annotation(
-                    f"{split}/{path.name}", phantom.answer, phantom.sex, round(phantom.age_months, 2), provenance
-                ),
-            )
+def numbers(counts: Mapping[Task, int]) -> list[tuple[View, int]]:
+    """Those that `counts` asks for; `write` makes one of them."""
+    return [(view, number) for view, task in TASK_OF_VIEW.items() for number in range(counts.get(task, 0))]
+
+
+def write(folder: Path, view: View, number: int) -> tuple[Task, Split, Annotation]:
+    """Draws it into the pedirad-custom `folder`, always the same one, and says what it is."""
+    phantom = DRAW[view](seeds.REPLAY + number, site=SITE, film_scale=FILM_SCALE)
+    task = TASK_OF_VIEW[view]
+    split: Split = "val" if number % EVERY_VAL == 0 else "train"
+    path = folder / TASK_FOLDERS[task] / split / f"replay-{number:04}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_png(phantom, path)
+    provenance = {
+        "patient": f"PH-{phantom.seed}",
+        "laterality": phantom.laterality,
+        "site": SITE,
+        "phantom": True,
+        "replay": True,
+    }
+    age_months = round(phantom.age_months, 2)
+    return task, split, Annotation(f"{split}/{path.name}", phantom.answer, phantom.sex, age_months, provenance)

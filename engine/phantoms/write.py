@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -114,7 +115,7 @@ def write_png(phantom: Phantom, path: Path) -> None:
     """8 bit, as the default window shows it; the Software text marks it as a phantom."""
     text = PngInfo()
     text.add_text("Software", PHANTOM_MANUFACTURER)
-    Image.fromarray(display_pixels(phantom.film())).save(path, pnginfo=text, compress_level=1)
+    Image.fromarray(display_pixels(phantom.film())).save(path, pnginfo=text, compress_level=1, compress_type=zlib.Z_RLE)
 
 
 def write_dicom(

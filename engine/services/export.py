@@ -47,7 +47,7 @@ def export_annotations(session: Session, actor: Actor, out_dir: Path, *, seed: i
     require(actor)
     out_dir = out_dir.absolute()
     with annotation_folder.whole_or_not_at_all(out_dir, ABOUT_FILE) as unfinished:
-        summary = _write(session, actor, unfinished, out_dir, seed)
+        summary = _write(session, unfinished, out_dir, seed)
     detail = {"images": summary.images, "patients": summary.patients, "left_out": len(summary.left_out), "seed": seed}
     with writing(session):
         audit.record(session, actor, "export.written", "export", detail)
@@ -89,7 +89,7 @@ def reader_reads(rows: Sequence[Decided]) -> list[dict[str, Any]]:
     ]
 
 
-def _write(session: Session, actor: Actor, folder: Path, out_dir: Path, seed: int) -> ExportSummary:
+def _write(session: Session, folder: Path, out_dir: Path, seed: int) -> ExportSummary:
     annotations: dict[Task, dict[Split, list[Annotation]]] = {task: {split: [] for split in SPLITS} for task in Task}
     left_out: list[LeftOut] = []
     patients: set[int] = set()
@@ -105,7 +105,7 @@ def _write(session: Session, actor: Actor, folder: Path, out_dir: Path, seed: in
             split = split_of(patient.pseudonym, seed)
             task = Task(review.answer["task"])  # type: ignore[index]
             try:
-                image_path = annotation_folder.write_image(session, actor, image, folder / TASK_FOLDERS[task], split)
+                image_path = annotation_folder.write_image(image.file_sha256, folder / TASK_FOLDERS[task], split)
             except (NotFound, FileRefused) as error:
                 reason = ("film_missing", str(error))
         if reason is not None:
