@@ -60,6 +60,7 @@ def load_reader(model: str, adapter: Path | None, *, gated: bool = True, in_four
     except RuntimeError as error:
         reason = f"{model} cannot be loaded: {error}"
         raise (ReaderLost if gpu.is_gone(error) and not gpu.is_full(error) else ModelUnavailable)(reason) from error
+    _keep_as_stored(network)
     version = f"{card.name} ({fingerprint(folder)})" if folder.is_dir() else card.name
     if adapter is not None:
         network, version = _with_adapter(network, adapter, version)
