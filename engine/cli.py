@@ -51,8 +51,7 @@ def worker(arguments: argparse.Namespace) -> None:
 
     end_with_supervisor()
     _require_migrated()
-    here = settings()
-    worker.main(data_dir=here.data_dir, database_url=here.database_url, jobs_url=here.jobs_url)
+    worker.main(settings())
 
 
 def up(arguments: argparse.Namespace) -> None:

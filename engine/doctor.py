@@ -26,10 +26,10 @@ from db.models import StudyStatus
 from db.session import session_scope
 from engine.errors import ModelUnavailable
 from engine.imaging.stored_pixels import COMPRESSED, NATIVE
-from engine.inference import access, model_folder
+from engine.inference import access, model_folder, remote
 from engine.services import registry, worklist
 from engine.services.accounts import service_actor
-from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR, Settings
+from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR, Settings, is_elsewhere
 
 LINE_WIDTH = 118
 LOW_DISK_GB = 2.0
@@ -245,6 +245,8 @@ def _deployed(here: Settings) -> Check | None:
 
 
 def _model(here: Settings, hub_needs: list[access.Requirement]) -> Check:
+    if is_elsewhere(here.model):
+        return _elsewhere(here)
     adapter = here.lora_adapter_path
     if adapter is not None and not (adapter / "adapter_config.json").is_file():
         wrong = f"LORA_ADAPTER_PATH={adapter} holds no adapter_config.json"
@@ -266,6 +268,15 @@ def _model(here: Settings, hub_needs: list[access.Requirement]) -> Check:
         lacking = f"{here.model} lacks: {', '.join(unmet)}"
         return Check("Model", "in use", State.MISSING, lacking, "See the last section.")
     return Check("Model", "in use", State.OK, f"{here.model}{with_adapter}")
+
+
+def _elsewhere(here: Settings) -> Check:
+    try:
+        there = remote.RemoteReader(here.model, here.reads_token)
+    except ModelUnavailable as missing:
+        return Check("Model", "in use", State.MISSING, str(missing), "Films stay queued until it answers.")
+    caution = ", synthetic images only, not for diagnostic use" if there.is_phantom else ""
+    return Check("Model", "in use", State.OK, f"{there.model_version} at {here.model}{caution}")
 
 
 def _decoders() -> list[Check]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -17,14 +17,31 @@ def model_dir(model: str) -> Path:
     return PHANTOM_MODEL_DIR if model == PHANTOM_MODEL else Path(model)
 
 
+def is_elsewhere(model: str) -> bool:
+    """Whether a model is given as the URL of a worker on another machine."""
+    return model.startswith(("https://", "http://"))
+
+
 @dataclass(frozen=True)
 class Settings:
     data_dir: Path  # image files by hash, derived pixels, the default database, job state
     database_url: str
     jobs_url: str  # DBOS system database
-    model: str  # "phantom", a hub name such as google/medgemma-4b-it, or a folder
+    model: str  # "phantom", a hub name such as google/medgemma-4b-it, a folder, or the URL of a worker elsewhere
     lora_adapter_path: Path | None
     port: int
+    # reads for other machines, and for this one's review page (engine.jobs.read_server); None: the door stays shut
+    reads_port: int | None = None
+    reads_host: str = "127.0.0.1"
+    reads_token: str | None = field(default=None, repr=False)
+    reads_certificate: Path | None = None
+    reads_key: Path | None = None
+
+    @property
+    def reads_url(self) -> str | None:
+        """Where this machine's worker answers; with TLS its host has to be the one that the certificate names."""
+        scheme = "https" if self.reads_certificate else "http"
+        return None if self.reads_port is None else f"{scheme}://{self.reads_host}:{self.reads_port}"
 
 
 @cache
@@ -32,12 +49,20 @@ def settings() -> Settings:
     """The settings of this process. Tests that change the environment call `settings.cache_clear()`."""
     env = os.environ
     data_dir = Path(env.get("PEDISCREEN_DATA_DIR", PROJECT_DIR / "data")).resolve()
-    adapter = env.get("LORA_ADAPTER_PATH")
     return Settings(
         data_dir=data_dir,
         database_url=env.get("PEDISCREEN_DATABASE_URL", f"sqlite:///{data_dir / 'pediscreen.sqlite'}"),
         jobs_url=env.get("PEDISCREEN_JOBS_URL", f"sqlite:///{data_dir / 'jobs.sqlite'}"),
         model=env.get("PEDISCREEN_MODEL", PHANTOM_MODEL),
-        lora_adapter_path=Path(adapter) if adapter else None,
+        lora_adapter_path=_path(env.get("LORA_ADAPTER_PATH")),
         port=int(env.get("PEDISCREEN_PORT", "8501")),
+        reads_port=int(env["PEDISCREEN_READS_PORT"]) if env.get("PEDISCREEN_READS_PORT") else None,
+        reads_host=env.get("PEDISCREEN_READS_HOST", "127.0.0.1"),
+        reads_token=env.get("PEDISCREEN_READS_TOKEN"),
+        reads_certificate=_path(env.get("PEDISCREEN_READS_CERTIFICATE")),
+        reads_key=_path(env.get("PEDISCREEN_READS_KEY")),
     )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -127,6 +128,7 @@ def up(*, data_dir: Path, database_url: str, port: int, with_demo: bool = True) 
 
     started = time.monotonic()
     _require_free_port(port)
+    _open_door()
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs start with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     logs = data_dir / "logs"
@@ -178,6 +180,15 @@ def _require_free_port(port: int) -> None:
                 f"Port {port} is not free ({error.strerror}). Stop what uses it, or choose another port: "
                 f"PEDISCREEN_PORT={port + 1}"
             ) from error
+
+
+def _open_door() -> None:
+    """Web and worker find each other for the model's words: on a loopback port, behind a token of this run, unless the
+    environment names both."""
+    if "PEDISCREEN_READS_PORT" not in os.environ:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            os.environ["PEDISCREEN_READS_PORT"] = str(probe.getsockname()[1])
+    os.environ.setdefault("PEDISCREEN_READS_TOKEN", secrets.token_hex(32))
 
 
 def _wait_for(web: Child, url: str, *, within_s: float = 120) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from engine.errors import ReaderLost, ReaderUnavailable
+
 DEVICE = Path("/dev/nvidiactl")  # there while the driver is, whatever has become of the card
 FULL = ("out of memory", "ALLOC_FAILED")
 GONE = ("CUDA error", "CUDA driver error", "CUDNN_STATUS", "CUBLAS_STATUS", "device-side assert", "device lost")
@@ -26,6 +28,15 @@ def trouble() -> str | None:
     except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
         return str(error).split("\n")[0].rstrip(".")
     return "torch does not find it"
+
+
+def meaning(error: RuntimeError) -> Exception:
+    """What the network's error means for whoever wanted a read; others than the GPU's mean what they say."""
+    if is_full(error):
+        return ReaderUnavailable(f"The GPU's memory does not take one image: {error}")
+    if is_gone(error):
+        return ReaderLost(f"The GPU does not work any more: {str(error).splitlines()[0]}")
+    return RuntimeError(str(error))
 
 
 def is_full(error: RuntimeError) -> bool:

@@ -15,6 +15,9 @@ QUESTIONS = {
 SEX_WORDS = {"M": "male", "F": "female"}
 
 
+IN_WORDS = "Describe in a few sentences what in the image speaks for and against your answer."
+
+
 def prompt_text(task: str, context: ReadContext) -> str:
     """The user's turn without the image. Sex follows where known, and the age for a fracture.
 
@@ -33,9 +36,10 @@ def chat(text: str) -> list[dict]:
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
 
 
-def prompt_ids(processor, task: str, context: ReadContext) -> list[int]:
-    """Token ids up to where the answer begins, the image's soft tokens included."""
-    text = processor.apply_chat_template(chat(prompt_text(task, context)), tokenize=False, add_generation_prompt=True)
+def prompt_ids(processor, task: str, context: ReadContext, *, in_words: bool = False) -> list[int]:
+    """Token ids up to where the answer begins, the image's soft tokens included. `in_words`: asks for prose."""
+    question = prompt_text(task, context) + (f" {IN_WORDS}" if in_words else "")
+    text = processor.apply_chat_template(chat(question), tokenize=False, add_generation_prompt=True)
     bos = processor.tokenizer.bos_token
     text = text.removeprefix(bos).replace(processor.boi_token, processor.full_image_sequence)
     return [processor.tokenizer.bos_token_id, *processor.tokenizer(text, add_special_tokens=False)["input_ids"]]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
+from transformers import DynamicCache
 
-from engine.errors import ReaderLost, ReaderUnavailable, ReadFailed
+from engine.errors import ReaderUnavailable, ReadFailed, Refused
 from engine.findings.answers import ALLOWED, TASK_OF_VIEW, Answer, Fracture, Plus, Stage, Task, View, Zone
 from engine.imaging.preprocess import model_pixels
 from engine.inference import gpu
@@ -30,6 +31,8 @@ INTERVAL = (0.10, 0.90)  # the 80 % interval of a bone age
 SEX_UNKNOWN = "The sex is not known, and bone age is read against the standard of one sex."
 # of probability: zone I or a fracture missed costs four times what it costs when called in vain; the four is unverified
 ZONE_I_FROM = FRACTURE_FROM = 0.2
+NO_WORDS = "The phantom model gives no explanation: it was taught the answers of its tasks and no other words."
+MOST_WORD_TOKENS = 200
 IMAGES_AT_ONCE = 8  # through the network on a CPU; more gain nothing there and cost memory
 
 
@@ -141,17 +144,54 @@ class Reader:
                 with self._turn, torch.inference_mode():
                     done += work(slice(len(done), len(done) + at_once))
             except RuntimeError as error:
-                if not gpu.is_full(error):
-                    if gpu.is_gone(error):
-                        raise ReaderLost(f"The GPU does not work any more: {str(error).splitlines()[0]}") from error
-                    raise
-                if at_once == 1:
-                    raise ReaderUnavailable(f"The GPU's memory does not take one image: {error}") from error
+                if not gpu.is_full(error) or at_once == 1:
+                    raise gpu.meaning(error) from error
                 self._at_once = at_once // 2
                 log.warning("the GPU's memory is full; images go through %d at a time now", self._at_once)
             if self._at_once < at_once and self._fast:  # here, where the exception no longer holds what was computed
                 self._fast.forget_graphs()
         return done
+
+    def words(self, pixels: torch.Tensor | np.ndarray, task: Task, context: ReadContext) -> Iterator[str]:
+        """The model's own words about one image, (3, side, side) as `read_pixels` takes them, piece by piece. They are
+        the likeliest continuation and no answer: nothing is to be read out of them. Other reads go on between two
+        tokens. Raises Refused for the phantom model, which knows no prose; ReaderUnavailable, ReaderLost."""
+        if self.is_phantom:
+            raise Refused("no_words", NO_WORDS)
+        tokenizer = self.processor.tokenizer
+        ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end_of_turn>")}
+        ids = torch.tensor([prompt_ids(self.processor, task, context, in_words=True)])
+        shown = torch.as_tensor(pixels)[None]
+        cache = DynamicCache(config=self.network.config.get_text_config())
+        said: list[int] = []
+        text = ""
+        logits = self._continued(cache, ids, shown)
+        while len(said) < MOST_WORD_TOKENS and (token := int(logits.argmax())) not in ends:
+            said.append(token)
+            whole = tokenizer.decode(said, skip_special_tokens=True)
+            if not whole.endswith("\ufffd"):  # a character of which a part is still to come
+                yield whole[len(text) :]
+                text = whole
+            logits = self._continued(cache, torch.tensor([[token]]))
+
+    def _continued(self, cache: DynamicCache, ids: torch.Tensor, pixels: torch.Tensor | None = None) -> torch.Tensor:
+        """(vocabulary,) logits after `ids`, (1, n), which `cache` then holds; `pixels` with the prompt."""
+        ids = ids.to(self.network.device)
+        image = {}
+        if pixels is not None:
+            kinds = (ids == self.network.config.image_token_id).long()
+            normalised = (pixels.float() - self._mean) / self._std
+            dtype = self.network.model.multi_modal_projector.mm_input_projection_weight.dtype
+            image = {"pixel_values": normalised.to(self.network.device, dtype), "token_type_ids": kinds}
+        try:
+            with self._turn, torch.inference_mode():
+                out = self.network(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **image)
+                logits = out.logits[0, -1].cpu()
+        except RuntimeError as error:
+            raise gpu.meaning(error) from error
+        if not logits.isfinite().all():
+            raise ReaderUnavailable("The network's output is not a number, so it has no words.")
+        return logits
 
     def _probabilities(self, task: str, contexts: Sequence[ReadContext], tokens: torch.Tensor) -> torch.Tensor:
         """(n, n_answers) float64 on the CPU. Raises ReadFailed or ReaderUnavailable unless they are numbers."""

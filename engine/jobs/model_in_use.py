@@ -17,11 +17,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db.session import session_scope
 from engine.errors import ModelUnavailable
-from engine.inference import model_folder
+from engine.inference import model_folder, remote
 from engine.services import registry
 from engine.services.accounts import service_actor
 from engine.services.registry import Deployed
-from engine.settings import settings
+from engine.settings import is_elsewhere, settings
 
 if TYPE_CHECKING:
     from engine.inference.checkpoint import Reader
@@ -38,15 +38,20 @@ CONFIGURED: Key = (0, "")  # the model that PEDISCREEN_MODEL names
 
 
 def load_reader(deployed: Deployed | None) -> Reader:
-    """The model of the registry, after its folder was checked, or the one that PEDISCREEN_MODEL names. Raises
-    ModelUnavailable, ReaderLost."""
+    """The model of the registry, after its folder was checked, or the one that PEDISCREEN_MODEL names, be it on another
+    machine. Raises ModelUnavailable, ReaderLost."""
+    here = settings()
+    if deployed is None and is_elsewhere(here.model):
+        if here.lora_adapter_path is not None:
+            raise ModelUnavailable(f"LORA_ADAPTER_PATH cannot change the model of {here.model}. Unset it here.")
+        return remote.RemoteReader(here.model, here.reads_token)
     try:
         from engine.inference import checkpoint
     except (ImportError, OSError) as missing:  # OSError: a library of theirs that this machine cannot load
         raise ModelUnavailable(f"What reads cannot be loaded: {missing}. Install again: make run") from missing
 
     if deployed is None:
-        return checkpoint.load_reader(settings().model, settings().lora_adapter_path)
+        return checkpoint.load_reader(here.model, here.lora_adapter_path)
     model_folder.verify(deployed.folder, deployed.folder_sha256)
     reader = checkpoint.load_reader(str(deployed.folder), None)
     if reader.model_version != deployed.name:  # its reads would be recorded as another model's
@@ -93,6 +98,7 @@ class ModelInUse:
         self.key: Key | None = None
         self.previous_key: Key | None = None
         self._reader: Reader | None = None
+        self._noted: str | None = None  # the version that was last recorded as loaded
         self._failed: tuple[Key, float] | None = None
         self._loading: tuple[Key, threading.Thread] | None = None
 
@@ -136,6 +142,7 @@ class ModelInUse:
         key = key_of(deployed)
         if key == self.key:
             self._say(None)
+            self._note_version(deployed)
         elif (reader := self.loaded.get(deployed)) is not None:
             self._use(deployed, reader)
         elif self._may_be_tried(key) and not (self._loading and self._loading[1].is_alive()):
@@ -176,13 +183,22 @@ class ModelInUse:
                 registry.record_refusal(session, ACTOR, deployed, reason)
 
     def _use(self, deployed: Deployed | None, reader: Reader) -> None:
-        with session_scope(self.database_url) as session:
-            if deployed is None:
-                registry.record_loaded(session, ACTOR, reader.model_version, is_phantom=reader.is_phantom)
         if self._reader is not None:
             self.previous_key = self.key
         self._reader, self.key, self._failed, self.trouble = reader, key_of(deployed), None, None
-        log.info("reads are made with %s from here on", reader.model_version)
+        self._noted = None
+        self._note_version(deployed)
+
+    def _note_version(self, deployed: Deployed | None) -> None:
+        """Which model reads; one on another machine may become another without being loaded here."""
+        version = self.reader.model_version
+        if version == self._noted:
+            return
+        if deployed is None:
+            with session_scope(self.database_url) as session:
+                registry.record_loaded(session, ACTOR, version, is_phantom=self.reader.is_phantom)
+        self._noted = version
+        log.info("reads are made with %s from here on", version)
         self.on_change()
 
     def _wanted(self) -> Deployed | None:

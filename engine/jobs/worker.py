@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -28,11 +28,16 @@ from engine.errors import ModelUnavailable, ReaderLost
 from engine.jobs import model_in_use, queue, retrain
 from engine.jobs.model_in_use import Loaded, LoadReader, ModelInUse
 from engine.jobs.read_pending import PendingReads
+from engine.jobs.read_server import ReadServer
 from engine.jobs.retrain import Retraining
 from engine.jobs.shadow_reading import ShadowReading
 from engine.services import reading, worklist
 from engine.services.accounts import service_actor
 from engine.services.reading import LOADING, LOST, NO_MODEL, READY, STOPPED
+from engine.settings import Settings
+
+if TYPE_CHECKING:
+    from engine.inference.checkpoint import Reader
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +61,10 @@ class Worker:
         load_reader: LoadReader = model_in_use.load_reader,
         silent_after_s: float = SILENT_AFTER_S,
         retraining: Callable[[str, threading.Event], Retraining] = Retraining,
+        door: Settings | None = None,
     ) -> None:
+        """`door`: with a `reads_port`, reads are made for other machines too (engine.jobs.read_server). Raises
+        PediScreenError where that cannot be."""
         self.database_url = database_url
         self.jobs_url = jobs_url
         self.name = name
@@ -77,6 +85,13 @@ class Worker:
             silent_after_s=silent_after_s,
             on_lost=self.lose,
         )
+        self.door = None if door is None else ReadServer(door, self._reader_now, self.lose)
+
+    def _reader_now(self) -> Reader:
+        """For those at the door. Raises ModelUnavailable with what the pages say, while there is none."""
+        if self.model.version is None:
+            raise ModelUnavailable(self.detail)
+        return self.model.reader
 
     def stop(self) -> None:
         """From a signal handler: after the batch at hand, or at once while the model is being loaded."""
@@ -91,7 +106,13 @@ class Worker:
 
     def run(self) -> None:
         """Works until `stopping` is set. Raises ReaderLost where the reader, and not a signal, ended it."""
-        self._run()
+        if self.door is not None:
+            self.door.start()
+        try:
+            self._run()
+        finally:
+            if self.door is not None:
+                self.door.stop()
         if self.lost is not None:
             raise self.lost
 
@@ -213,15 +234,16 @@ def claim_name(data_dir: Path) -> tuple[str, IO[str]]:
             return f"{host}-{number}", lock
 
 
-def main(*, data_dir: Path, database_url: str, jobs_url: str) -> None:
+def main(here: Settings) -> None:
     """One worker, until SIGTERM or Ctrl-C; the batch it is at is finished first where that takes a few seconds.
 
     Where its GPU is gone it ends with exit status 1, at once: what still belongs to the GPU could hold up an orderly
     end for ever."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("engine").setLevel(logging.INFO)
-    name, lock = claim_name(data_dir)
-    worker = Worker(database_url=database_url, jobs_url=jobs_url, name=name)
+    name, lock = claim_name(here.data_dir)
+    door = here if here.reads_port is not None else None
+    worker = Worker(database_url=here.database_url, jobs_url=here.jobs_url, name=name, door=door)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     with lock:

@@ -34,7 +34,7 @@ from engine.services import audit, change_record, registry, training_set
 from engine.services.accounts import Actor, require
 from engine.services.change_record import ChangeFacts, Signature
 from engine.services.retrain_run import COMPARISON, LOG, METRICS, ON, run_folder, run_of
-from engine.settings import settings
+from engine.settings import is_elsewhere, settings
 
 NEEDED_GB = {True: 2.0, False: 30.0}  # free, by whether the base is a phantom model; see docs/retrain.md
 LOG_BYTES, LOG_LINES = 6000, 8
@@ -119,6 +119,8 @@ def start(session: Session, actor: Actor, wanted: RetrainSettings | None = None)
     unfinished already, whoever started it, NotAllowed."""
     require(actor)
     wanted = wanted or RetrainSettings()
+    if is_elsewhere(settings().model):
+        raise Refused("model_elsewhere", f"the model is at {settings().model}, and can be trained only there")
     _check_flags(wanted.training)
     preview = training_set.preview(session, actor)
     if not preview.enough:
