@@ -13,16 +13,13 @@ by the chance of which films were drawn."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 
 import torch
-from torch import nn
 
-from training.language_pass import language_hidden
+from training.input_moments import fed_as, input_moments
 from training.radiology_processor import Batch
 
 RIDGE = 0.01  # of the mean variance, added to the known films' moments: so few films leave directions empty by chance
-SHARED_INPUT = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}  # layers fed with what another is fed
 LARGEST_INPUT = 4096  # layers with more inputs stay closed: their moments would outweigh the model
 
 
@@ -32,25 +29,14 @@ def aim(network, passes: Iterable[tuple[Batch, torch.Tensor]], *, least_ratio: f
     batches, replayed and new films among them, with their image tokens. Returns how many directions were found in all;
     where it is 0, nothing was changed."""
     layers = {n: m for n, m in network.model.language_model.named_modules() if hasattr(m, "lora_A")}
-    measured = {n: m for n, m in layers.items() if _fed_as(n) == n and m.in_features <= LARGEST_INPUT}
-    moments = {n: _Moments(m.in_features, network.device) for n, m in measured.items()}
-    places: list[torch.Tensor] = []  # of the batch in hand: where known films are, where new ones
-    hooks = [m.register_forward_pre_hook(partial(moments[n].add, places)) for n, m in measured.items()]
-    network.eval()
-    for batch, image_tokens in passes:
-        replayed = torch.tensor([e.replay for e in batch.examples])[:, None]
-        filled = batch.attention_mask.bool()
-        places[:] = [(filled & kind).to(network.device) for kind in (replayed, ~replayed)]
-        language_hidden(network, batch, image_tokens)
-    for hook in hooks:
-        hook.remove()
-
-    found = {n: new_directions(*m.means(), _rank(measured[n]), least_ratio) for n, m in moments.items()}
+    measured = {n: m for n, m in layers.items() if fed_as(n) == n and m.in_features <= LARGEST_INPUT}
+    moments = input_moments(network, measured, passes, _known_and_new)
+    found = {n: new_directions(*m, _rank(measured[n]), least_ratio) for n, m in moments.items()}
     count = sum(int(rows.any(1).sum()) for rows in found.values())
     if count:
         for name, layer in layers.items():
             weight = layer.lora_A[layer.active_adapters[0]].weight
-            rows = found.get(_fed_as(name))
+            rows = found.get(fed_as(name))
             weight.copy_(torch.zeros_like(weight) if rows is None else rows)
             weight.requires_grad_(False)
     return count
@@ -75,25 +61,10 @@ def new_directions(known: torch.Tensor, new: torch.Tensor, rank: int, least_rati
     return torch.cat([rows, rows.new_zeros(rank - len(rows), size)]).float()
 
 
-class _Moments:
-    def __init__(self, features: int, device: torch.device) -> None:
-        self.sums = torch.zeros(2, features, features, device=device)  # known, new
-        self.counts = [0, 0]
-
-    def add(self, places: list[torch.Tensor], module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        for kind, place in enumerate(places):
-            rows = inputs[0][place].float()
-            self.sums[kind] += rows.T @ rows
-            self.counts[kind] += len(rows)
-
-    def means(self) -> tuple[torch.Tensor, torch.Tensor]:
-        known, new = (s / n for s, n in zip(self.sums, self.counts, strict=True))
-        return known, new
-
-
-def _fed_as(name: str) -> str:
-    parent, _, leaf = name.rpartition(".")
-    return f"{parent}.{SHARED_INPUT.get(leaf, leaf)}"
+def _known_and_new(batch: Batch) -> list[torch.Tensor]:
+    replayed = torch.tensor([e.replay for e in batch.examples])[:, None]
+    filled = batch.attention_mask.bool()
+    return [filled & kind for kind in (replayed, ~replayed)]
 
 
 def _rank(layer) -> int:

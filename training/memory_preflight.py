@@ -49,7 +49,7 @@ def step_bytes(network, rows: int, length: int, *, checkpointed: bool, unpacked:
 def plan(network, rows: int, length: int, memory: str, *, vision: bool = False) -> Plan:
     """`memory`: "cpu", or what --memory says. auto takes the fastest way that fits. `vision`: the tower is trained."""
     if memory == "cpu":
-        free, ways = psutil.virtual_memory().available, [(False, False)]
+        free, ways = psutil.virtual_memory().available, [(False, True), (False, False)]
     else:
         free = torch.cuda.mem_get_info()[0]
         ways = {"auto": [(False, True), (True, False)], "large": [(False, True)], "small": [(True, False)]}[memory]

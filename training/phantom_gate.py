@@ -7,7 +7,7 @@ trained on, and as threshold the quantile of validation phantoms' distances that
 Features come from the 4-bit model, as a read's do.
 
 An adapter that trains the vision tower moves the features; `refitted` then fits the gate anew to the few hundred images
-the adapter was trained on (training.radiology_merge, --gate_images)."""
+the adapter was trained on (training.radiology_merge, --trained_on)."""
 
 from __future__ import annotations
 

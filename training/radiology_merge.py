@@ -4,9 +4,10 @@
 
 Writes D: config.json, model.safetensors and int8.safetensors (engine.inference.four_bit), the processor, reading.json,
 a gate, and parity.json: how far base + adapter, the merged weights in bf16 and the folder itself read alike on held-out
-images. The gate is the base's, or fitted anew where the adapter moves the image features (--gate_images). `--keep_bf16`
-adds D/bf16, which `training.export_gguf` reads; `--gguf` runs it. Nothing is left at D unless everything went well: it
-is built beside D and renamed."""
+images. With `--trained_on`, 4-bit codes are chosen by what the layers say of the films there (training.calibrated_nf4)
+instead of weight by weight. The gate is the base's, or fitted anew where the adapter moves the image features.
+`--keep_bf16` adds D/bf16, which `training.export_gguf` reads; `--gguf` runs it. Nothing is left at D unless everything
+went well: it is built beside D and renamed."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -28,21 +30,24 @@ import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from peft.tuners.lora import LoraLayer
+from torch import nn
 from transformers import AutoProcessor, HfArgumentParser
 
 from engine.errors import PediScreenError
-from engine.findings.answers import View
+from engine.findings.answers import Task, View
 from engine.imaging.preprocess import model_images_of
 from engine.inference import four_bit
 from engine.inference.checkpoint import ReadingCard, load_reader
 from engine.inference.gate import FeatureGate, pooled
 from engine.inference.reader import IMAGES_AT_ONCE, VIEW_OF_TASK, Reader
 from engine.settings import model_dir
-from training import parity, phantom_gate
+from training import calibrated_nf4, parity, phantom_gate
 from training.adapter import Adapter, public_name
-from training.pedirad_loader import load_split
+from training.pedirad_loader import LabelledImage, load_split
+from training.radiology_processor import RadiologyProcessor, examples_of
 
 DISK_MARGIN_BYTES = 200_000_000
+CALIBRATION_FILMS = 64  # of each task
 MERGED_BOUND = 0.98  # merging rounds once to bf16
 
 
@@ -68,10 +73,10 @@ class MergeConfig:
     min_agreement: float = field(
         default=0.9, metadata={"help": "share of labels that the 4-bit folder and the merged bf16 model must agree on"}
     )
-    gate_images: Path | None = field(
+    trained_on: Path | None = field(
         default=None,
-        metadata={"help": "the folder the adapter was trained on; needed where the base has a gate and the adapter "
-                  "trains the vision tower: the gate is fitted anew to its train and val images"},
+        metadata={"help": "the folder the adapter was trained on: 4-bit codes are chosen by its train images; where "
+                  "the adapter trains the vision tower and the base has a gate, that is fitted anew to them"},
     )  # fmt: skip
     keep_bf16: bool = field(default=False, metadata={"help": "also keep the merged bf16 weights, in output_path/bf16"})
     gguf: bool = field(default=False, metadata={"help": "also write output_path/gguf for llama.cpp (extra: gguf)"})
@@ -90,7 +95,8 @@ def main(config: MergeConfig) -> dict:
         from training import export_gguf
 
         export_gguf.check_tools()
-    gate_images = images_of_views(config.gate_images) if loses_its_gate(adapter, base) else None
+    gate_images = images_of_views(config.trained_on) if loses_its_gate(adapter, base) else None
+    films = films_trained_on(config.trained_on) if config.trained_on else []
     data = parity.held_out(config.data_dir, config.split, config.images_per_task)
     if not data:
         raise MergeRefused(f"There is no image in the {config.split} split of {config.data_dir}.")
@@ -119,7 +125,10 @@ def main(config: MergeConfig) -> dict:
         del network, adapted, reader
         merged = parity.read_all(load_reader(str(bf16), None, gated=False, in_four_bits=False), data)
 
-        write_four_bit(bf16, folder)
+        if films:
+            write_four_bit(bf16, folder, lambda network: recode(network, base, config.adapter_path, films))
+        else:
+            write_four_bit(bf16, folder)
         start = time.perf_counter()
         reader = load_reader(str(folder), None, gated=False)
         load_seconds = time.perf_counter() - start
@@ -129,6 +138,7 @@ def main(config: MergeConfig) -> dict:
         certificate = {
             "base_model": public_name(base),
             "images": "phantoms" if config.data_dir is None else f"{config.split} split",
+            "four_bit_codes": "by the outputs on train images" if films else "nearest",
             "images_per_task": {task.value: len(items.images) for task, items in data.items()},
             "adapter_effect": parity.difference(before, unmerged).as_json(),
             "merged_against_adapter": parity.difference(unmerged, merged).as_json(),
@@ -162,7 +172,7 @@ def images_of_views(data_dir: Path | None) -> dict[View, list[Path]]:
     """The train and val images of `data_dir`. Raises MergeRefused where a view has too few to fit a gate to."""
     if data_dir is None:
         raise MergeRefused(
-            "The adapter trains the vision tower, so the base's gate no longer holds; pass --gate_images with the "
+            "The adapter trains the vision tower, so the base's gate no longer holds; pass --trained_on with the "
             "folder it was trained on."
         )
     found = {
@@ -219,9 +229,33 @@ def merge(adapted):
     return merged
 
 
-def write_four_bit(bf16: Path, folder: Path) -> None:
-    """The deployable folder from a complete bf16 one."""
-    four_bit.write(bf16, folder)
+def films_trained_on(folder: Path) -> list[LabelledImage]:
+    """At most CALIBRATION_FILMS of each task, from all over the train split. Raises MergeRefused if there is none."""
+    found = []
+    for task in Task:
+        labelled = load_split(folder, "train", (task,))
+        found += labelled[:: max(1, len(labelled) // CALIBRATION_FILMS)][:CALIBRATION_FILMS]
+    if not found:
+        raise MergeRefused(f"There is no train image in {folder}; pass the folder that the adapter was trained on.")
+    return found
+
+
+@torch.no_grad()
+def recode(network, base: str, adapter: Path, films: list[LabelledImage]) -> None:
+    """Chooses the 4-bit codes of `network` anew, for the outputs of base and adapter on `films`."""
+    trained = load_reader(base, adapter, gated=False)
+    processor = RadiologyProcessor(trained.processor)
+    images, passes = model_images_of([film.path for film in films]), []
+    for start in range(0, len(films), IMAGES_AT_ONCE):
+        part = films[start : start + IMAGES_AT_ONCE]
+        tokens = trained.image_tokens(list(islice(images, len(part))))
+        passes.append((processor.collate(examples_of(processor, part)), tokens))
+    calibrated_nf4.recode(network, trained.network, passes)
+
+
+def write_four_bit(bf16: Path, folder: Path, recode: Callable[[nn.Module], None] = lambda network: None) -> None:
+    """The deployable folder from a complete bf16 one. `recode`: engine.inference.four_bit.write's."""
+    four_bit.write(bf16, folder, recode)
     for file in bf16.iterdir():
         if file.suffix == ".json" and not file.name.startswith(("config", "model", "generation")):
             shutil.copyfile(file, folder / file.name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +22,7 @@ from engine.errors import PediScreenError
 from engine.findings.answers import ALLOWED, Answer, Task, answer_json
 from engine.inference.prompts import chat, prompt_ids, prompt_text
 from engine.inference.read import ReadContext
+from training.pedirad_loader import LabelledImage
 
 IGNORED = -100  # a label that does not count
 END_OF_TURN = "<end_of_turn>"
@@ -161,6 +162,17 @@ class RadiologyProcessor:
                 word = json.dumps(self.tokenizer.decode([token]), ensure_ascii=False)
                 lines.append(f"{place:6d} {token:7d}  {word:24} {'loss' if label != IGNORED else '-'}")
         return "\n".join(lines)
+
+
+def examples_of(processor: RadiologyProcessor, labelled: Sequence[LabelledImage]) -> list[Example]:
+    """With the places in `labelled` as their images."""
+    return [
+        replace(
+            processor.example(k, ReadContext(i.annotation.sex, i.annotation.age_months), i.annotation.answer),
+            replay=i.annotation.provenance.get("replay") is True,
+        )
+        for k, i in enumerate(labelled)
+    ]
 
 
 def sampling_weights(examples: Sequence[Example], balance: float) -> np.ndarray:

@@ -18,7 +18,6 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,14 +33,20 @@ from engine.errors import PediScreenError
 from engine.findings.answers import Task
 from engine.inference.answer_tree import probabilities
 from engine.inference.checkpoint import load_reader
-from engine.inference.read import ReadContext
 from engine.inference.reader import Reader
 from training import aimed_lora, image_tokens, memory_preflight, train_checkpoint
 from training.adapter import record_base
 from training.answer_loss import AnswerLoss
 from training.language_pass import answer_gradients, differs_from_library, lean_lora, prepare_layers, unpack
 from training.pedirad_loader import LabelledImage, load_split
-from training.radiology_processor import Example, NotConformant, RadiologyProcessor, class_of, epoch_batches
+from training.radiology_processor import (
+    Example,
+    NotConformant,
+    RadiologyProcessor,
+    class_of,
+    epoch_batches,
+    examples_of,
+)
 from training.train_log import TrainLog
 from training.validation import ROWS, Validation
 
@@ -233,16 +238,6 @@ def load_base(config: TrainingConfig) -> Reader:
     return reader
 
 
-def examples_of(processor: RadiologyProcessor, labelled: Sequence[LabelledImage]) -> list[Example]:
-    return [
-        replace(
-            processor.example(k, ReadContext(i.annotation.sex, i.annotation.age_months), i.annotation.answer),
-            replay=i.annotation.provenance.get("replay") is True,
-        )
-        for k, i in enumerate(labelled)
-    ]
-
-
 @torch.no_grad()
 def taught_by_base(
     reader: Reader, loss: AnswerLoss, examples: list[Example], tokens, *, with_features: bool
@@ -363,6 +358,9 @@ def prepare(
     """Fits the pass to the machine."""
     base = network.get_base_model()
     if base.device.type != "cuda":
+        if plan.unpacked:
+            unpack(base)
+            lean_lora(base)
         return
     batch = processor.collate(examples[:1])
     plain = answer_gradients(base, batch, tokens.stack([examples[0].image], [0], base.device))

@@ -10,6 +10,7 @@ as it is stored, half the memory, and is multiplied out to the same values where
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,14 +64,16 @@ def is_stored_as_int8(name: str, shape: tuple[int, ...]) -> bool:
     return name.endswith("embed_tokens.weight") or name.removeprefix("model.").startswith("vision_tower.")
 
 
-def write(source: Path, folder: Path) -> None:
+def write(source: Path, folder: Path, recode: Callable[[nn.Module], None] = lambda network: None) -> None:
     """The weights of `source` (a full-precision model folder) as config.json, model.safetensors and int8.safetensors.
 
+    `recode`: may replace 4-bit codes of the network, which are those of the nearest values, before it is saved.
     The largest things in memory are the model in NF4 and its embedding in bf16."""
     config = Gemma3Config.from_pretrained(source)
     network = Gemma3ForConditionalGeneration.from_pretrained(
         source, config=config, dtype=torch.bfloat16, quantization_config=nf4_config(config, torch.bfloat16)
     )
+    recode(network)
     network.save_pretrained(folder, max_shard_size="50GB")
     del network
     weights = folder / "model.safetensors"

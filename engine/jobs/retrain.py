@@ -200,7 +200,7 @@ class Retraining:
             return
         _remove(*folder.glob(".merged-*"))
         arguments = ["--adapter_path", folder / "model" / "lora", "--output_path", merged, "--base_model", base]
-        arguments += ["--name", f"{Path(base).name} run {order.run_id}"]
+        arguments += ["--name", f"{Path(base).name} run {order.run_id}", "--trained_on", folder / "dataset"]
         if base != PHANTOM_MODEL:
             arguments += ["--data_dir", folder / "dataset", "--split", "val"]
         try:

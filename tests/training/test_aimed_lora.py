@@ -12,6 +12,7 @@ from engine.findings.answers import fracture_answer
 from engine.inference.checkpoint import load_reader
 from engine.inference.read import ReadContext
 from training import aimed_lora
+from training.language_pass import language_hidden
 from training.radiology_processor import RadiologyProcessor
 from training.train_radiology import LANGUAGE_LAYERS
 
@@ -94,10 +95,10 @@ def test_a_film_without_the_mark_is_read_as_before():
     base = adapted(reader)
     ((batch, tokens),) = passes(reader, mark=40.0)
     with torch.no_grad():
-        before = aimed_lora.language_hidden(base, batch, tokens)
+        before = language_hidden(base, batch, tokens)
         aimed_lora.aim(base, [(batch, tokens)], least_ratio=12)
         for name, parameter in base.named_parameters():
             if ".lora_B." in name:
                 parameter.normal_(std=0.02, generator=torch.Generator().manual_seed(2))
-        moved = (aimed_lora.language_hidden(base, batch, tokens) - before).square().mean((1, 2))
+        moved = (language_hidden(base, batch, tokens) - before).square().mean((1, 2))
     assert moved[3:].min() > 5 * moved[:3].max()

@@ -102,6 +102,25 @@ def test_the_folder_is_the_bf16_weights_in_nf4(merged):
     assert odd == ["model.language_model.embed_tokens.weight"]  # int8 rows
 
 
+def test_codes_chosen_by_the_films_it_was_trained_on_keep_what_was_trained(merged, adapter, tmp_path):
+    for view in ("hand", "wrist", "fundus"):
+        make_phantoms(tmp_path / "films", view, 12, 71, format="pedirad-custom")
+    folder, (nearest_folder, nearest) = tmp_path / "prod", merged
+    chosen = radiology_merge.main(
+        MergeConfig(adapter, folder, images_per_task=4, min_agreement=0.7, trained_on=tmp_path / "films")
+    )
+    assert chosen["four_bit_codes"] == "by the outputs on train images" and nearest["four_bit_codes"] == "nearest"
+    assert chosen["merged_against_adapter"] == nearest["merged_against_adapter"]
+    name = "four_bit_against_four_bit_base_with_adapter"
+    moved = [found[name]["mean_log_probability_difference"] for found in (chosen, nearest)]
+    assert moved[0] < 0.7 * moved[1]
+    ours, theirs = (load_file(place / "model.safetensors") for place in (folder, nearest_folder))
+    changed = [weight for weight in theirs if not torch.equal(ours[weight], theirs[weight])]
+    assert len(changed) == 18 and all(
+        ".language_model." in f".{weight}" for weight in changed
+    )  # as write_adapter adapts
+
+
 def refusal(config, error, match):
     with pytest.raises(error, match=match) as raised:
         radiology_merge.main(config)
@@ -196,12 +215,12 @@ def test_copied_embeddings_and_other_kinds_of_adapter_are_refused(tmp_path, adap
 
 def test_an_adapter_of_the_vision_tower_needs_the_images_to_fit_the_gate_to(tmp_path):
     tower = write_adapter(tmp_path / "run" / "lora", size=0.01, targets=r".*vision_tower.*\.fc1")
-    with pytest.raises(MergeRefused, match="pass --gate_images with the folder it was trained on"):
+    with pytest.raises(MergeRefused, match="pass --trained_on with the folder it was trained on"):
         radiology_merge.main(MergeConfig(tower, tmp_path / "prod", **LIKE_A_PARENT))
     few = tmp_path / "few"
     make_phantoms(few, "hand", 10, 3, format="pedirad-custom")
     with pytest.raises(MergeRefused, match="has . hand images; 50 are needed"):
-        radiology_merge.main(MergeConfig(tower, tmp_path / "prod", gate_images=few, **LIKE_A_PARENT))
+        radiology_merge.main(MergeConfig(tower, tmp_path / "prod", trained_on=few, **LIKE_A_PARENT))
     assert not (tmp_path / "prod").exists()
 
 
@@ -212,7 +231,7 @@ def test_the_gate_of_a_trained_tower_is_fitted_anew_and_reads_what_it_should(tmp
     for view in ("hand", "wrist", "fundus"):
         make_phantoms(tmp_path / "films", view, 80, 3, format="pedirad-custom")
     said = radiology_merge.main(
-        MergeConfig(tower, tmp_path / "prod", gate_images=tmp_path / "films", images_per_task=1, min_agreement=0.0)
+        MergeConfig(tower, tmp_path / "prod", trained_on=tmp_path / "films", images_per_task=1, min_agreement=0.0)
     )
     assert said["gate"].startswith("fitted anew to ")
     reader = load_reader(str(tmp_path / "prod"), None)

@@ -24,7 +24,7 @@ from training import image_tokens, memory_preflight, train_radiology
 from training.adapter import Adapter
 from training.answer_loss import AnswerLoss
 from training.pedirad_loader import load_split
-from training.radiology_processor import RadiologyProcessor
+from training.radiology_processor import RadiologyProcessor, examples_of
 from training.train_radiology import TrainingConfig, main
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "CUDA_VISIBLE_DEVICES": ""}
@@ -151,7 +151,7 @@ def test_replayed_films_are_held_to_the_answers_before_training(data, cache, tmp
     reader = train_radiology.load_base(TrainingConfig(copy, output))
     processor = RadiologyProcessor(reader.processor)
     labelled = load_split(copy, "train", (Task.FRACTURE,))
-    examples = train_radiology.examples_of(processor, labelled)
+    examples = examples_of(processor, labelled)
     loss = AnswerLoss(processor, month_loss="path", month_sd=1.5)
     tokens = image_tokens.compute(reader, [i.path for i in labelled], [2] * len(labelled), cache)
     (taught, *_) = train_radiology.taught_by_base(reader, loss, examples, tokens, with_features=True)
