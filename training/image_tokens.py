@@ -2,9 +2,9 @@
 
 With --train_vision it is not: then images are kept as the tower takes them (`LiveTokens`) and go through it every time.
 
-Each training image is kept as it is and in `views - 1` augmented forms (turned, shifted, scaled, brighter or darker,
-mirrored), drawn from the image's own hash: the same image gives the same views in every run. Tokens lie in
-CACHE_DIR/<model>/<image sha256>.safetensors, and a later run finds them there."""
+Each training image is kept as it is and in augmented views (turned, shifted, scaled, brighter or darker, mirrored),
+drawn from the image's own hash: the same image gives the same views in every run. Tokens lie in
+CACHE_DIR/<model>/<image sha256>-<views>.safetensors, and a later run finds them there."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from engine.errors import FileRefused, PediScreenError
+from engine.imaging.load import MAX_PROCESSES
 from engine.imaging.preprocess import model_image_of
 from engine.inference.reader import IMAGES_AT_ONCE, Reader
 
@@ -60,10 +61,11 @@ def bytes_needed(reader: Reader, images: int, views: int, *, live: bool = False)
 
 
 class ImageTokens:
-    """Tokens by image index and view, in memory where `in_memory`, else read from the cache as they are asked for."""
+    """Tokens by image index and place among its views, in memory where `in_memory`, else read from the cache as they
+    are asked for."""
 
-    def __init__(self, files: list[Path], views: list[int], in_memory: bool) -> None:
-        self.files, self.views, self.in_memory = files, views, in_memory
+    def __init__(self, files: list[Path], in_memory: bool) -> None:
+        self.files, self.in_memory = files, in_memory
         self._kept: dict[int, torch.Tensor] = {}
 
     def __getitem__(self, place: tuple[int, int]) -> torch.Tensor:
@@ -83,29 +85,30 @@ class ImageTokens:
 def compute(
     reader: Reader,
     paths: Sequence[Path],
-    views: Sequence[int],
+    views: Sequence[Sequence[int]],
     cache_dir: Path,
     *,
     in_memory: bool = True,
     progress: Callable[[int], None] = lambda n: None,
     share: tuple[int, int] = (0, 1),
 ) -> ImageTokens:
-    """`views`: how many of each image. `share` = (rank, processes): this process computes every processes-th image.
+    """`views`: which of each image. `share` = (rank, processes): this process computes every processes-th image.
 
     Raises UnreadableImages after trying all of them, so that one run names all."""
     folder = cache_dir / cache_key(reader)
     folder.mkdir(parents=True, exist_ok=True)
     hashes = _hashes(paths)
-    files = [folder / f"{sha}-{n}.safetensors" for sha, n in zip(hashes, views, strict=True)]
+    files = [folder / f"{sha}-{'-'.join(map(str, v))}.safetensors" for sha, v in zip(hashes, views, strict=True)]
 
     def keep(index: int, image: Image.Image, unfinished: Path) -> None:
-        shown = [augmented(image, hashes[index], v) for v in range(views[index])]
+        shown = [augmented(image, hashes[index], v) for v in views[index]]
         parts = [reader.image_tokens(shown[k : k + IMAGES_AT_ONCE]) for k in range(0, len(shown), IMAGES_AT_ONCE)]
         save_file({"tokens": torch.cat(parts).cpu().contiguous()}, unfinished)
 
-    with torch.inference_mode():
-        _make(files, paths, keep, progress, share)
-    return ImageTokens(files, list(views), in_memory)
+    with torch.inference_mode():  # bitsandbytes may repack the weights in their first pass; not in two threads at once
+        reader.image_tokens([Image.new("RGB", (_side(reader), _side(reader)))])
+    _make(files, paths, keep, progress, share)
+    return ImageTokens(files, in_memory)
 
 
 class LiveTokens:
@@ -150,26 +153,36 @@ def keep_pixels(
 
 def _make(files: Sequence[Path], paths: Sequence[Path], keep, progress, share: tuple[int, int]) -> None:
     """Calls keep(index, image, unfinished file) for each missing file of this process's share, then names the file.
+    As many images at once as torch has threads, each with one thread: nothing waits for the one that is decoded.
 
     Raises UnreadableImages after trying all of them, so that one run names all."""
     todo = [i for i, file in enumerate(files) if not file.is_file() and i % share[1] == share[0]]
     progress(len(files) - len(todo))
     refused: list[str] = []
 
-    def decode(index: int) -> Image.Image | None:
+    @torch.inference_mode()
+    def make(index: int) -> str | None:
         try:
-            return model_image_of(paths[index])
+            image = model_image_of(paths[index])
         except FileRefused as error:
-            refused.append(f"{paths[index]}: {error}")
-            return None
+            return f"{paths[index]}: {error}"
+        if not refused:
+            unfinished = files[index].with_suffix(f".{index}.part")
+            keep(index, image, unfinished)
+            unfinished.replace(files[index])
+        return None
 
-    with ThreadPoolExecutor(2) as pool:
-        for index, image in zip(todo, pool.map(decode, todo), strict=True):
-            if image is not None and not refused:
-                unfinished = files[index].with_suffix(f".{share[0]}.part")
-                keep(index, image, unfinished)
-                unfinished.replace(files[index])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(min(threads, MAX_PROCESSES))
+    try:
+        for refusal in pool.map(make, todo):
+            if refusal:
+                refused.append(refusal)
             progress(1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
     if refused:
         raise UnreadableImages(f"{len(refused)} images cannot be read; the first: {refused[0]}")
 

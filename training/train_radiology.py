@@ -37,7 +37,14 @@ from engine.inference.reader import Reader
 from training import aimed_lora, image_tokens, memory_preflight, train_checkpoint
 from training.adapter import record_base
 from training.answer_loss import AnswerLoss
-from training.language_pass import answer_gradients, differs_from_library, lean_lora, prepare_layers, unpack
+from training.language_pass import (
+    answer_gradients,
+    differs_from_library,
+    keep_as_stored,
+    lean_lora,
+    prepare_layers,
+    unpack,
+)
 from training.pedirad_loader import LabelledImage, load_split
 from training.radiology_processor import (
     Example,
@@ -82,7 +89,9 @@ class TrainingConfig:
         default=10.0,
         metadata={"help": "with --train_vision: weight of holding replayed images' tokens where they were"},
     )
-    augmented_views: int = field(default=4, metadata={"help": "forms of each training image, the plain one counted"})
+    augmented_views: int = field(
+        default=4, metadata={"help": "forms of each training image, the plain one counted; replayed ones have one"}
+    )
     least_ratio: float = field(
         default=12.0,
         metadata={
@@ -140,8 +149,8 @@ def run(config: TrainingConfig, state: PartialState) -> None:
         print(f"One training example as the loss sees it:\n{table}")
         for line in describe(config, examples, reader):
             print(line)
-    views = [config.augmented_views] * len(images["train"]) + [1] * len(images["val"])
-    count = len(views) if config.train_vision else sum(views)
+    views = shown_views(config, examples)
+    count = len(views) if config.train_vision else sum(map(len, views))
     check_space(config, image_tokens.bytes_needed(reader, count, 1, live=config.train_vision))
     config.output_dir.mkdir(parents=True, exist_ok=True)
     tokens = compute_tokens(config, reader, [i.path for s in ("train", "val") for i in images[s]], views, state)
@@ -234,7 +243,8 @@ def absent_classes(examples: dict[str, list[Example]]) -> list[str]:
 
 def load_base(config: TrainingConfig) -> Reader:
     reader = load_reader(config.base_model, None, gated=False)
-    reader.network.requires_grad_(False)
+    network = reader.network.requires_grad_(False)
+    keep_as_stored(network if config.train_vision else network.model.language_model)
     return reader
 
 
@@ -276,6 +286,15 @@ def check_space(config: TrainingConfig, token_bytes: int) -> None:
         )
 
 
+def shown_views(config: TrainingConfig, examples: dict[str, list[Example]]) -> list[tuple[int, ...]]:
+    """Which forms of every image are computed. A replayed one has a single form, augmented as often as the new ones
+    are: it only has to hold its answer, and being augmented must not tell new from known."""
+    forms = range(config.augmented_views)
+    return [(i % len(forms),) if e.replay else tuple(forms) for i, e in enumerate(examples["train"])] + [
+        (0,) for _ in examples["val"]
+    ]
+
+
 def compute_tokens(config, reader, paths, views, state: PartialState):
     """ImageTokens, or LiveTokens where the tower is trained."""
     cache = Path(config.cache_dir) if config.cache_dir else config.output_dir / "image_tokens"
@@ -304,7 +323,7 @@ def aim_lora(config, state, network, processor: RadiologyProcessor, examples: li
     if not config.least_ratio or config.train_vision or len({e.replay for e in examples}) < 2:
         return
     base = network.get_base_model()
-    rows = [(i, view) for view in range(config.augmented_views) for i in range(len(examples))]
+    rows = [(i, v) for v in range(config.augmented_views) for i, e in enumerate(examples) if v == 0 or not e.replay]
     parts = [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
 
     def passes():
@@ -441,7 +460,7 @@ def train_step(config, state, network, optimizer, loss, processor, tokens, examp
     month_sd = config.first_month_sd + (config.month_sd - config.first_month_sd) * step / total
     fed, targets = loss.draw([examples[i] for i in rows], rng, month_sd)
     views = rng.integers(0, config.augmented_views, len(rows)).tolist()
-    views = [0 if e.features is not None else v for e, v in zip(fed, views, strict=True)]
+    views = [0 if e.replay else v for e, v in zip(fed, views, strict=True)]
     mine = slice(state.process_index, None, state.num_processes)
     network.train()
     base = network.get_base_model()

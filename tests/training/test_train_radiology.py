@@ -153,7 +153,7 @@ def test_replayed_films_are_held_to_the_answers_before_training(data, cache, tmp
     labelled = load_split(copy, "train", (Task.FRACTURE,))
     examples = examples_of(processor, labelled)
     loss = AnswerLoss(processor, month_loss="path", month_sd=1.5)
-    tokens = image_tokens.compute(reader, [i.path for i in labelled], [2] * len(labelled), cache)
+    tokens = image_tokens.compute(reader, [i.path for i in labelled], [(0, 1)] * len(labelled), cache)
     (taught, *_) = train_radiology.taught_by_base(reader, loss, examples, tokens, with_features=True)
     context = [ReadContext(i.annotation.sex, i.annotation.age_months) for i in labelled]
     (read, *_) = reader.read([model_image_of(labelled[0].path)], Task.FRACTURE, context[:1])
@@ -163,6 +163,34 @@ def test_replayed_films_are_held_to_the_answers_before_training(data, cache, tmp
     assert train_radiology.moved([taught], seen) == 0
     assert train_radiology.moved([taught], 2 * seen).item() == pytest.approx(1.0)
     assert train_radiology.moved(examples[:1], seen) == 0
+
+
+def test_gradients_pass_the_base_after_it_has_been_read_with(data, tmp_path):
+    """bitsandbytes repacks 4-bit layers in their first pass on some CPUs, and then passes none on."""
+    layer = train_radiology.load_base(TrainingConfig(data, tmp_path)).network.model.language_model.layers[0].mlp.up_proj
+    inputs = torch.ones(1, layer.in_features)
+
+    def gradient() -> torch.Tensor:
+        asked = inputs.clone().requires_grad_()
+        return torch.autograd.grad(layer(asked).sum(), asked)[0]
+
+    before = gradient()
+    with torch.no_grad():
+        layer(inputs)
+    assert before.any() and torch.equal(gradient(), before)
+
+
+def test_a_replayed_film_has_one_form_and_is_augmented_as_often_as_the_new_ones(with_replay, tmp_path):
+    config = TrainingConfig(with_replay, tmp_path / "model", augmented_views=2)
+    examples = [SimpleNamespace(replay=replayed) for replayed in (False, True, True, True, False)]
+    views = train_radiology.shown_views(config, {"train": examples, "val": examples[:2]})
+    assert views == [(0, 1), (1,), (0,), (1,), (0, 1), (0,), (0,)]
+
+    reader = train_radiology.load_base(config)
+    (film, *_) = load_split(with_replay, "train", (Task.FRACTURE,))
+    both = image_tokens.compute(reader, [film.path], [(0, 1)], tmp_path / "both")
+    one = image_tokens.compute(reader, [film.path], [(1,)], tmp_path / "one")
+    assert torch.equal(one[0, 0], both[0, 1]) and not torch.equal(one[0, 0], both[0, 0])
 
 
 def test_the_vision_tower_is_trained_and_the_adapter_says_so(data, cache, tmp_path):
