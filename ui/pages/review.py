@@ -31,6 +31,7 @@ from ui.components import (
     hand_over,
     hotkeys,
     key_queue,
+    model_words,
     page_parts,
     read_panel,
     review_history,
@@ -105,6 +106,7 @@ def show() -> None:
         hand_over.notes(study.study_id)
         for warning in study.warnings:
             page_parts.notice(words.sentence(warning))
+        model_words.offer(image)
         read_panel.show(study, image)
         if image.read_state is ReadState.BLOCKED and not image.missing_facts and image.decision is None:
             st.button("Read again", type="tertiary", on_click=read_again, args=(image.image_id,))

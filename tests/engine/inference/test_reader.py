@@ -14,12 +14,13 @@ from PIL import Image
 from tokenizers.normalizers import Lowercase
 from transformers import AutoProcessor, Gemma3ForConditionalGeneration
 
-from engine.errors import ModelUnavailable, ReaderLost, ReaderUnavailable, ReadFailed
+from engine.errors import ModelUnavailable, ReaderLost, ReaderUnavailable, ReadFailed, Refused
 from engine.findings.answers import ALLOWED, MAX_BONE_AGE_MONTHS, Task, View, check_answer, rop_answer
 from engine.imaging.preprocess import model_pixels
 from engine.inference import checkpoint, gpu
 from engine.inference import reader as reader_module
 from engine.inference.checkpoint import load_reader
+from engine.inference.prompts import prompt_ids
 from engine.inference.read import ReadContext
 from engine.inference.reader import read_of
 from engine.phantoms import seeds
@@ -267,6 +268,61 @@ def test_a_machine_without_bitsandbytes_is_told_so():
     )
     said = subprocess.run([sys.executable, "-c", program], cwd=PROJECT_DIR, capture_output=True, text=True, check=True)
     assert "bitsandbytes" in said.stdout and said.stdout.endswith("Install again: make run\n")
+
+
+def test_words_are_the_librarys_own_generation_piece_by_piece(monkeypatch):
+    """The shipped model has none; what its network would say is held against generate(), while reads go on."""
+    reader = load_reader("phantom", None)
+    phantom = hand(FIRST + 90)
+    (pixels,) = model_pixels([picture(phantom)], reader.image_processor)
+    with pytest.raises(Refused, match="phantom model gives no explanation"):
+        next(reader.words(pixels, Task.BONE_AGE, ReadContext("F")))
+    reader.is_phantom = False
+    monkeypatch.setattr(reader_module, "MOST_WORD_TOKENS", 40)
+    pieces = []
+    for piece in reader.words(pixels, Task.BONE_AGE, ReadContext("F")):
+        pieces.append(piece)
+        if len(pieces) == 3:  # between two tokens the model is free
+            (read,) = reader.read_pixels(pixels[None], Task.BONE_AGE, [ReadContext("F")])
+            assert read.answer is not None
+    ids = torch.tensor([prompt_ids(reader.processor, Task.BONE_AGE, ReadContext("F"), in_words=True)])
+    shown = reader.image_processor([picture(phantom)], return_tensors="pt")["pixel_values"]
+    with torch.inference_mode():
+        theirs = reader.network.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            token_type_ids=(ids == reader.network.config.image_token_id).long(),
+            pixel_values=shown,
+            max_new_tokens=40,
+            do_sample=False,
+        )[0, ids.shape[1] :]
+    assert len(pieces) > 10
+    assert "".join(pieces) == reader.processor.tokenizer.decode(theirs, skip_special_tokens=True)
+
+
+def test_words_of_a_network_without_numbers_or_on_a_lost_gpu_end_with_the_reason(monkeypatch):
+    reader = load_reader("phantom", None)
+    reader.is_phantom = False
+    (pixels,) = model_pixels([picture(hand(FIRST))], reader.image_processor)
+    words = reader.words(pixels, Task.BONE_AGE, ReadContext("F"))
+    assert next(words)
+    forward = reader.network.forward
+
+    def none(**inputs):
+        out = forward(**inputs)
+        out.logits.fill_(float("nan"))
+        return out
+
+    monkeypatch.setattr(reader.network, "forward", none)
+    with pytest.raises(ReaderUnavailable, match="not a number"):
+        list(words)
+
+    def gone(**inputs):
+        raise GONE[0]
+
+    monkeypatch.setattr(reader.network, "forward", gone)
+    with pytest.raises(ReaderLost):
+        list(reader.words(pixels, Task.BONE_AGE, ReadContext("F")))
 
 
 def test_triage_tells_the_views_apart(reader):

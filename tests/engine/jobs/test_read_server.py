@@ -28,15 +28,13 @@ from engine.inference.read import ReadContext
 from engine.inference.remote import RemoteReader
 from engine.jobs import model_in_use, read_pending
 from engine.jobs.read_pending import PendingReads, read_images
-from engine.jobs.read_server import ReadServer
 from engine.phantoms.hand import hand
 from engine.phantoms.wrist import wrist
 from engine.settings import PROJECT_DIR, settings
 from tests.engine.inference.pictures import picture
+from tests.fake_door import TOKEN, WordyReader, door
 from tests.pediscreen_up import free_port
 from tests.workstation import read_of
-
-TOKEN = "a token of the tests, long enough"
 
 
 @pytest.fixture(scope="module")
@@ -369,49 +367,15 @@ def test_a_token_is_needed():
         RemoteReader("https://gpu.example", None)
 
 
-class Here:
-    """A reader without a network."""
-
-    model_version, is_phantom, knows_triage = "fake 1", False, True
-    error: Exception | None = None
-
-    class image_processor:  # noqa: N801
-        size, resample = {"height": 320}, 2
-
-    def read_pixels(self, pixels, task, contexts):
-        if self.error:
-            raise self.error
-        return [replace(read_of(task), model_version="fake 1") for _ in pixels]
-
-    def words(self, pixels, task, context):
-        yield "The physis "
-        if self.error:
-            raise self.error
-        yield "is open."
-
-
-@contextmanager
-def door(reader, **settings_of) -> Iterator[tuple[int, list]]:
-    lost: list[ReaderLost] = []
-    here = replace(settings(), **{"reads_port": 0, "reads_token": TOKEN, **settings_of})
-    server = ReadServer(here, lambda: reader, lost.append)
-    server.start()
-    try:
-        yield server.port, lost
-    finally:
-        server.stop()
-
-
 def test_a_gpu_that_goes_while_it_reads_for_another_machine_ends_the_worker_and_stores_nothing(data_dir):
-    reader = Here()
-    reader.error = ReaderLost("The GPU does not work any more.")
+    reader = WordyReader(error=ReaderLost("The GPU does not work any more."))
     with door(reader) as (port, lost), pytest.raises(ReaderUnavailable, match="GPU does not work any more"):
         read_one(f"http://127.0.0.1:{port}")
     assert lost
 
 
 def test_a_model_that_has_changed_meanwhile_gets_its_images_anew(data_dir):
-    reader = Here()
+    reader = WordyReader()
     with door(reader) as (port, _):
         away = RemoteReader(f"http://127.0.0.1:{port}", TOKEN)
         reader.image_processor = type("Larger", (), {"size": {"height": 896}, "resample": 2})
@@ -423,7 +387,7 @@ def test_a_model_that_has_changed_meanwhile_gets_its_images_anew(data_dir):
 
 
 def test_words_come_one_by_one(data_dir):
-    reader = Here()
+    reader = WordyReader()
     with door(reader) as (port, lost):
         away = RemoteReader(f"http://127.0.0.1:{port}", TOKEN)
         assert list(away.words(PIXELS[0], Task.FRACTURE, ReadContext())) == ["The physis ", "is open."]
@@ -441,7 +405,7 @@ def test_the_certificate_is_checked(data_dir, tmp_path, monkeypatch):
         check=True,
         capture_output=True,
     )
-    with door(Here(), reads_certificate=certificate, reads_key=key) as (port, _):
+    with door(WordyReader(), reads_certificate=certificate, reads_key=key) as (port, _):
         with pytest.raises(ModelUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
             RemoteReader(f"https://localhost:{port}", TOKEN)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
@@ -460,13 +424,13 @@ def test_the_certificate_is_checked(data_dir, tmp_path, monkeypatch):
     ],
 )
 def test_a_door_that_would_be_open_to_anybody_stays_shut(data_dir, changes, said):
-    with pytest.raises(PediScreenError, match=said), door(Here(), **changes):
+    with pytest.raises(PediScreenError, match=said), door(WordyReader(), **changes):
         pass
 
 
 def test_a_port_that_is_taken_is_named(data_dir):
-    with door(Here()) as (port, _):
-        taken = door(Here(), reads_port=port)
+    with door(WordyReader()) as (port, _):
+        taken = door(WordyReader(), reads_port=port)
         with pytest.raises(PediScreenError, match=f"PEDISCREEN_READS_PORT={port} cannot be listened on"), taken:
             pass
 

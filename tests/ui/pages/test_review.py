@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import html
+import re
+from collections.abc import Iterator
+
+import pytest
 from sqlalchemy.orm import Session
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
 from db.models import RejectReason, Verdict
+from engine.errors import Refused
 from engine.findings.answers import Task, bone_age_answer, fracture_answer, rop_answer
 from engine.services import claims, images, quality_rules, review
 from engine.services.accounts import demo_admin, demo_reader
 from engine.services.quality_rules import Rule
 from engine.services.review import Decision, ImageView
+from tests.fake_door import WordyReader, door_of_this_machine
 from tests.ui.conftest import OpenPage
 from tests.ui.reading_pages import everything_said
 from tests.workstation import AddCase
@@ -423,3 +430,52 @@ def test_what_was_added_blind_is_kept_and_goes_into_the_decision(
     assert (decision.answer, decision.comment) == (bone_age_answer(122), None)
     assert decision.details == {"method": "atlas"}
     assert image_of(session, case.study_id).blind_comment == "carpals ahead"
+
+
+def ask_for_words(at: AppTest) -> str:
+    """What the page says then, the dialog above it included."""
+    (button,) = (button for button in at.button if button.label == "In words")
+    texts = [re.sub(r"<[^>]+>", " ", element.proto.body) for element in button.click().run().html]
+    return html.unescape(" ".join(texts))
+
+
+def test_the_models_words_stand_beside_their_caution_and_as_plain_text(
+    open_page: OpenPage, add_case: AddCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = add_case()
+    with door_of_this_machine(WordyReader(["The <b>physis</b> ", "is open."]), monkeypatch):
+        said = ask_for_words(open_page("review", study=case.study_id))
+    assert "The model's words, not a finding." in said and "not stored as a label" in said
+    assert "By fake 1, which is not the model that made the read" in said
+    assert "The <b>physis</b> is open." in said, "escaped: what the model writes is no markup"
+
+
+def test_the_phantom_model_is_said_to_give_no_words(
+    open_page: OpenPage, add_case: AddCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, reader = add_case(), WordyReader()
+
+    def none(*asked: object) -> Iterator[str]:
+        raise Refused("no_words", "The phantom model gives no explanation: it was taught its answers.")
+        yield
+
+    reader.words = none
+    with door_of_this_machine(reader, monkeypatch):
+        said = ask_for_words(open_page("review", study=case.study_id))
+    assert "The phantom model gives no explanation: it was taught its answers." in said
+
+
+def test_words_are_offered_only_beside_a_read_that_may_be_seen(
+    open_page: OpenPage, add_case: AddCase, session: Session
+) -> None:
+    abstained, waiting, blind = add_case(reason="unlike all others"), add_case(is_read=False), add_case(Task.ROP)
+    quality_rules.set_rule(session, demo_admin(), Rule(Task.ROP, blind_first=True))
+    for case in (abstained, waiting, blind):
+        at = open_page("review", study=case.study_id)
+        assert "In words" not in [button.label for button in at.button]
+
+
+def test_without_a_worker_to_ask_for_words_the_page_says_what_to_do(open_page: OpenPage, add_case: AddCase) -> None:
+    at = open_page("review", study=add_case().study_id)
+    ask_for_words(at)
+    assert any("Start web and worker with pediscreen up" in error.value for error in at.error)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy.orm import Session
@@ -12,7 +16,9 @@ from engine.findings.answers import Task, bone_age_answer, fracture_answer, rop_
 from engine.services import growth_scores, review
 from engine.services.accounts import demo_reader
 from engine.services.ingest import IngestResult
+from tests.fake_door import WordyReader, door_of_this_machine
 from tests.ui.keys import keys_are_bound
+from tests.ui.web_process import web_process
 from tests.workstation import AddCase
 
 SCREENS = ((1440, 900), (1920, 1080))
@@ -95,3 +101,38 @@ def test_an_eye_is_graded_from_the_keyboard(server: str, page: Page, add_case: A
     session.rollback()
     [image] = review.load_study(session, demo_reader(), eye.study_id).images
     assert (image.decision.answer, image.decision.details) == (rop_answer("I", "3", "plus"), {"aggressive": True})
+
+
+def test_the_models_words_come_as_it_writes_them_and_decide_nothing(
+    database_url: str,
+    data_dir: Path,
+    tmp_path: Path,
+    page: Page,
+    add_case: AddCase,
+    session: Session,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case, go_on = add_case(Task.FRACTURE), threading.Event()
+
+    class Slow(WordyReader):
+        def words(self, *asked: object) -> Iterator[str]:
+            yield "The cortex is "
+            assert go_on.wait(60)
+            yield "bulged on one side."
+
+    with door_of_this_machine(Slow(), monkeypatch), web_process(database_url, data_dir, tmp_path) as address:
+        page.goto(f"{address}/review?study={case.study_id}")
+        expect(page.locator(".viewer")).to_have_attribute("data-state", "ready")
+        page.get_by_role("button", name="In words").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_text("The model's words, not a finding.")).to_be_visible()
+        expect(dialog.get_by_text("The cortex is")).to_be_visible()
+        expect(dialog.get_by_text("bulged")).to_have_count(0)
+        go_on.set()
+        expect(dialog.get_by_text("The cortex is bulged on one side.")).to_be_visible()
+        page.keyboard.press("X")  # the case's keys are asleep under the dialog
+        page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+        expect(page.get_by_role("button", name="Confirm and next")).to_be_visible()
+    session.rollback()
+    assert review.load_study(session, demo_reader(), case.study_id).images[0].decision is None
