@@ -23,12 +23,15 @@ from engine.findings.answers import (
     fracture_answer,
     rop_answer,
 )
+from engine.inference.model_folder import version_name
 from engine.inference.read import Read
 from engine.services import ingest, reading
 from engine.services.accounts import demo_reader, service_actor
 from engine.services.ingest import IngestResult
+from engine.settings import PHANTOM_MODEL_DIR
 
 WORKER = service_actor("worker")
+PHANTOM = version_name(PHANTOM_MODEL_DIR)
 SOME_ANSWER = {
     Task.BONE_AGE: bone_age_answer(110),
     Task.ROP: rop_answer("II", "2", "none"),
@@ -103,23 +106,22 @@ def write_film(path: Path, task: Task = Task.BONE_AGE, pixels: np.ndarray | None
 
 def read_of(task: Task, answer: dict | None = None, *, reason: str | None = None) -> Read:
     """A read by the phantom model, most of the probability on `answer`; with a `reason` the model abstains."""
-    version = "phantom 0.3"
     if reason is not None:
-        return Read(task, None, {}, None, None, True, reason, version, 12.0)
+        return Read(task, None, {}, None, None, True, reason, PHANTOM, 12.0)
     answer = answer or SOME_ANSWER[task]
     if task is Task.BONE_AGE:
         median = answer["bone_age_months"]
         weights = np.exp(-0.5 * ((np.arange(len(ALLOWED[task])) - median) / 5) ** 2)
         shares = {str(month): float(share) for month, share in enumerate(weights / weights.sum())}
-        return Read(task, answer, shares, median, (median - 7, median + 7), False, None, version, 12.0)
+        return Read(task, answer, shares, median, (median - 7, median + 7), False, None, PHANTOM, 12.0)
     if task is Task.FRACTURE:
-        return Read(task, answer, _mostly(Fracture, answer["fracture"]), None, None, False, None, version, 12.0)
+        return Read(task, answer, _mostly(Fracture, answer["fracture"]), None, None, False, None, PHANTOM, 12.0)
     shares = {
         "zone": _mostly(Zone, answer["zone"]),
         "stage": _mostly(Stage, answer["stage"]),
         "plus_disease": _mostly(Plus, answer["plus_disease"]),
     }
-    return Read(task, answer, shares, None, None, False, None, version, 12.0)
+    return Read(task, answer, shares, None, None, False, None, PHANTOM, 12.0)
 
 
 def _mostly(members: type, chosen: str) -> dict[str, float]:

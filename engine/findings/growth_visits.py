@@ -420,5 +420,7 @@ class _Batch:
 def _age_words(months: float) -> str:
     if isnan(months):
         return "an unknown age"
-    days = months * DAYS_PER_MONTH
-    return f"{days:.0f} days" if days < 90 else months_words(months)
+    days = round(months * DAYS_PER_MONTH)
+    if days >= 90:
+        return months_words(months)
+    return "1 day" if days == 1 else f"{days} days"

@@ -127,8 +127,8 @@ def bland_altman(
         error = sums_of(moments, "error")
         limits = clustered.limits_of_agreement(error, moments.total["squared"])
         lines = (
-            Line(error.value, f"bias {error.value:+.1f}"),
-            *(Line(limit.value, f"{limit.value:+.1f}") for limit in limits if limit.value is not None),
+            Line(error.value, f"bias {error.value:+z.1f}"),
+            *(Line(limit.value, f"{limit.value:+z.1f}") for limit in limits if limit.value is not None),
         )
     return Chart(
         "bland_altman", "Agreement (Bland-Altman)", "bubbles", n, f"mean of {said} and {known}, months",

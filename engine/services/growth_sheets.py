@@ -43,7 +43,7 @@ def child_sheet(growth: ChildGrowth, bone_ages: Sequence[BoneAgeOfFilm]) -> Shee
     for indicator, name in NAMES.items():
         score = latest.scored.values[indicator] if latest else None
         if isinstance(score, GrowthZ):
-            said = f"{score.measurement:.1f} {score.unit}, z {score.z:+.2f}, centile {score.centile_percent:.1f}"
+            said = f"{score.measurement:.1f} {score.unit}, z {score.z:+z.2f}, centile {score.centile_percent:.1f}"
             builder.tiles.append(Tile(f"{indicator}_latest", f"{name}, latest visit", NOTHING, 1, words=said))
     if bone_ages:
         film = bone_ages[-1]
@@ -51,7 +51,7 @@ def child_sheet(growth: ChildGrowth, bone_ages: Sequence[BoneAgeOfFilm]) -> Shee
         said = f"{months_words(film.bone_age_months)} at {months_words(film.age_months)} ({by})"
         builder.tiles.append(Tile("bone_age_latest", "Bone age, latest film", NOTHING, 1, words=said))
         sds = film.sds
-        said = f"{sds.sds:+.1f} ({sds.table_name})" if isinstance(sds, BoneAgeSds) else sds.reason
+        said = f"{sds.sds:+z.1f} ({sds.table_name})" if isinstance(sds, BoneAgeSds) else sds.reason
         builder.tiles.append(Tile("bone_age_sds", "Bone-age SDS", NOTHING, 1, words=said))
     for indicator in NAMES:
         builder.chart(_child_chart(growth, indicator, bone_ages))

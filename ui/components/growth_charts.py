@@ -119,7 +119,7 @@ def _visits(figure: go.Figure, growth: ChildGrowth, indicator: Indicator) -> Non
         value = score.measurement if isinstance(score, GrowthZ) else visit.measurement(indicator)
         if value is None:
             continue
-        z = f"z {score.z:+.2f}, centile {score.centile_percent:.1f}" if isinstance(score, GrowthZ) else "no z"
+        z = f"z {score.z:+z.2f}, centile {score.centile_percent:.1f}" if isinstance(score, GrowthZ) else "no z"
         doubtful = isinstance(score, GrowthZ) and score.implausible
         points.append((visit.age_months, value, words.age(visit.age_months), words.day(visit.measured_on), z, doubtful))
     if not points:

@@ -196,7 +196,7 @@ def about(growth: ChildGrowth, bone_ages: list[BoneAgeOfFilm]) -> None:
         said = "decided" if film.is_decided else "read, not decided"
         facts["Latest bone age"] = f"{words.age(film.bone_age_months)} at {words.age(film.age_months)} ({said})"
         facts["Bone-age SDS"] = (
-            film.sds.reason if isinstance(film.sds, Refusal) else f"{film.sds.sds:+.1f} ({film.sds.table_name})"
+            film.sds.reason if isinstance(film.sds, Refusal) else f"{film.sds.sds:+z.1f} ({film.sds.table_name})"
         )
     page_parts.facts(facts)
     if any(visit.is_phantom for visit in growth.visits):
@@ -236,7 +236,7 @@ def line(visit: GrowthVisitView) -> Line:
     ):
         score = visit.scored.values[OF_COLUMN[name]]
         if value is not None:
-            z = f"{score.z:+.2f}" if isinstance(score, GrowthZ) else "no z"
+            z = f"{score.z:+z.2f}" if isinstance(score, GrowthZ) else "no z"
             cells[name] = {"text": f"{value:.1f}", "note": z}
     return Line(id=visit.visit_id, label=f"Visit of {words.day(visit.measured_on)}", cells=cells)
 
@@ -250,7 +250,7 @@ def detail(visit: GrowthVisitView) -> None:
             facts[growth_charts.NAMES[indicator]] = (
                 words.sentence(words.growth_remark(score.reason))
                 if isinstance(score, Refusal)
-                else f"{score.measurement:.1f} {score.unit}, z {score.z:+.2f}, centile {score.centile_percent:.1f} "
+                else f"{score.measurement:.1f} {score.unit}, z {score.z:+z.2f}, centile {score.centile_percent:.1f} "
                 f"({score.standard}, {score.age_basis})"
             )
         if visit.position:
@@ -331,7 +331,7 @@ def decide(patient_id: int, cells: dict[str, str], turn: int) -> None:
 
 def preview(checked: CheckedVisit) -> None:
     scores = [
-        f"{growth_charts.NAMES[indicator].lower()} z {score.z:+.2f}"
+        f"{growth_charts.NAMES[indicator].lower()} z {score.z:+z.2f}"
         for indicator, score in checked.scored.values.items()
         if indicator in growth_charts.NAMES and isinstance(score, GrowthZ)
     ]

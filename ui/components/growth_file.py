@@ -235,7 +235,7 @@ def _row(row: CheckedVisit) -> str:
     ]
     numbers = "".join(
         f'<td class="number">{"" if value is None else format(value, code)}</td>'
-        for value, code in [*((value, ".5g") for value in values), *((one, "+.2f") for one in z)]
+        for value, code in [*((value, ".5g") for value in values), *((one, "+z.2f") for one in z)]
     )
     messages = dict.fromkeys(words.growth_remark(issue.message) for issue in row.issues)
     remarks = words.sentence("; ".join(messages))

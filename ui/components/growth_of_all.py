@@ -189,8 +189,8 @@ def supplied() -> None:
         _table(
             ("Child", "Visit", "Supplied", "WHO", "Difference"),
             [
-                [one.pseudonym, words.day(one.measured_on), f"{one.supplied:+.2f}", f"{one.ours:+.2f}",
-                 f"{one.supplied - one.ours:+.2f}"]
+                [one.pseudonym, words.day(one.measured_on), f"{one.supplied:+z.2f}", f"{one.ours:+z.2f}",
+                 f"{one.supplied - one.ours:+z.2f}"]
                 for one in differences
             ],
             text_columns=2,
@@ -223,7 +223,7 @@ def _distribution(name: str, found: Distribution) -> list[str]:
     return [
         name,
         f"{found.n:,}",
-        _figure(found.mean, "+.2f"),
+        _figure(found.mean, "+z.2f"),
         _figure(found.sd, ".2f"),
         _figure(found.below_percent, ".1f", " %"),
         _figure(found.above_percent, ".1f", " %"),
@@ -239,7 +239,7 @@ def _agreement(name: str, found: Agreement) -> list[str]:
         f"{found.n:,}",
         _figure(found.r, ".2f" if found.r.low >= 0.995 else ".3f"),
         met,
-        f"{found.mean_difference:+.3f}".replace("-0.000", "0.000").replace("+0.000", "0.000"),
+        f"{found.mean_difference:+z.3f}".replace("+0.000", "0.000"),
         f"{found.largest_difference:.3f}" + (" (rounding)" if found.largest_difference <= ROUNDING else ""),
         f"{found.beyond_rounding:,}",
     ]

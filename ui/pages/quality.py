@@ -170,8 +170,8 @@ def _difference(one: ReaderQuality) -> str:
         return _missing(one) if one.task is Task.BONE_AGE else "–"
     bias, lower, upper = one.bland_altman.bias, one.bland_altman.lower_limit, one.bland_altman.upper_limit
     return (
-        f"{bias.value:+.1f} months ({bias.low:+.1f} to {bias.high:+.1f})<br>"
-        f'<span class="quiet">limits {lower.value:+.1f} to {upper.value:+.1f}</span>'
+        f"{bias.value:+z.1f} months ({bias.low:+z.1f} to {bias.high:+z.1f})<br>"
+        f'<span class="quiet">limits {lower.value:+z.1f} to {upper.value:+z.1f}</span>'
     )
 
 

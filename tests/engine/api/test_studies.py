@@ -15,7 +15,7 @@ from engine.findings.answers import Task, bone_age_answer, rop_answer
 from engine.services import images, shadow
 from engine.services.accounts import Actor, demo_admin, demo_reader, service_actor
 from tests.model_folders import register
-from tests.workstation import WORKER, AddCase, case_adder, film_pixels, read_of, write_film
+from tests.workstation import PHANTOM, WORKER, AddCase, case_adder, film_pixels, read_of, write_film
 
 
 class ActingAs:
@@ -163,7 +163,7 @@ def test_refused_reviews_say_what_was_wrong(client: TestClient, add_case: AddCas
 def test_models_that_have_read_are_listed(client: TestClient, add_case: AddCase) -> None:
     add_case()
     [model] = client.get("/radiology/models").json()
-    assert (model["name"], model["is_phantom"], model["reads"]) == ("phantom 0.3", True, 1)
+    assert (model["name"], model["is_phantom"], model["reads"]) == (PHANTOM, True, 1)
 
 
 def test_nothing_of_a_shadow_model_comes_out(

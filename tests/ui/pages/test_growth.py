@@ -106,6 +106,30 @@ def test_a_file_is_imported_after_its_preview(open_page: OpenPage, session: Sess
     assert [visit.length_height_cm for visit in visits] == [106, 96, 110]
 
 
+FAULTS = {
+    "ID1,2025-01-15,1.10,18.5": "Length or height 1.1 looks like metres (110 cm): check the unit",
+    "ID1,2025-01-15,43.3,18.5": "Length or height 43.3 looks like inches (110 cm): check the unit",
+    'ID1,2025-01-15,110,"18,5"': "Weight '18,5' has a comma: write a point for decimals",
+    "ID1,2099-01-15,110,18.5": "Date of the visit 2099-01-15 lies in the future",
+    "ID1,2025-01-15,18.5,110": "make sense only the other way round: check the columns",
+    "ID1,2024-01-15,102,16.4\nID1,2024-01-15,102,16.4": "The same visit as in line 2",
+    "ID1,2020-01-16,50,20": "Weight 20 cannot be right at 1 day: check value and unit",
+}
+
+
+@pytest.mark.parametrize(("lines", "words"), FAULTS.items(), ids=FAULTS.values())
+def test_a_faulty_line_is_refused_and_says_why(
+    open_page: OpenPage, session: Session, boy: Patient, lines: str, words: str
+) -> None:
+    at = open_page("growth", view="file")
+    content = f"Patient ID,Date of visit,Height (cm),Weight kg\n{lines}\n".encode()
+    at.file_uploader[0].set_value([("visits.csv", content, "text/csv")]).run()
+    said = everything_said(at)
+    assert words in said and "Refused" in said
+    assert button(at, "Import").disabled is (lines.count("\n") == 0)
+    assert session.scalars(select(GrowthVisit)).all() == []
+
+
 def test_the_columns_are_chosen_where_names_do_not_say(open_page: OpenPage, session: Session, boy: Patient) -> None:
     text = "Kind;am;Größe;Gewicht\nID1;15.01.2025;1,10;18,5\n".encode()
     at = open_page("growth", view="file")

@@ -19,7 +19,7 @@ from engine.services.review import Decision, ImageView
 from tests.fake_door import WordyReader, door_of_this_machine
 from tests.ui.conftest import OpenPage
 from tests.ui.reading_pages import everything_said
-from tests.workstation import AddCase
+from tests.workstation import PHANTOM, AddCase
 
 
 def image_of(session: Session, study_id: int) -> ImageView:
@@ -48,7 +48,7 @@ def test_the_read_is_shown_with_its_caution_and_the_childs_age(open_page: OpenPa
     assert "9 y 2 m 110 months" in said
     assert "8 y 7 m to 9 y 9 m (103 to 117 months)" in said
     assert "Chronological 9 y 4 m, read 2 months below" in said
-    assert "Read by phantom 0.3 phantom model · not for diagnostic use" in said
+    assert f"Read by {PHANTOM} phantom model · not for diagnostic use" in said
 
 
 def test_confirming_records_the_read_and_opens_the_next_case(
