@@ -270,7 +270,7 @@ class _RowReader:
 
 def _text(name: str, content: bytes) -> str:
     if b"\0" in content:
-        raise FileRefused("not_text", f"{name} is not a text file: save it as CSV (UTF-8)")
+        raise FileRefused("not_text", f"the file {name} is no text: save it as CSV (UTF-8)")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -6,7 +6,8 @@
 Children of both sexes from birth to 19 years with one to four visits each, and decided bone-age films for every third.
 Prints one JSON line a question: median and slowest milliseconds of ten, each with a session of its own. Without a URL
 on a fresh SQLite file; a database that is named must be empty or hold an earlier run's children. On screen: from the
-click on a view to its last chart or table drawn, in Chromium, median and slowest of five."""
+click on a view to its last chart or table drawn, in Chromium, median and slowest of five, and the first time of a
+browser, whose code of the view is loaded then."""
 
 from __future__ import annotations
 
@@ -272,16 +273,17 @@ def on_screen(url: str) -> None:
                     page.locator(drawn).last.wait_for(state="attached")
                     milliseconds[view].append((time.perf_counter() - start) * 1000)
             for view, measured in milliseconds.items():
-                _print(f"on screen: {view}", measured[1:])  # the first time the browser loads its code
+                _print(f"on screen: {view}", measured[1:], first_ms=round(measured[0]))
             browser.close()
     finally:
         server.terminate()
         server.wait(15)
 
 
-def _print(question: str, milliseconds: list[float]) -> None:
+def _print(question: str, milliseconds: list[float], **more: int) -> None:
     figures = {"median_ms": round(statistics.median(milliseconds)), "max_ms": round(max(milliseconds))}
-    print(json.dumps({"question": question, **figures}), flush=True)
+    load = round(os.getloadavg()[0], 1)
+    print(json.dumps({"question": question, **figures, **more, "load": load}), flush=True)
 
 
 if __name__ == "__main__":

@@ -341,7 +341,7 @@ def wrong(here: Place) -> list[Shot]:
         ),
         Shot("adjudication-not-allowed", "adjudication", "Ask an administrator"),
         Shot("upload-refused", "upload", "2 refused", act=lambda page: upload(page, "film", b"")),
-        Shot("quarantine-nothing-matches", "quarantine", "Nothing in quarantine"),
+        Shot("quarantine-nothing-matches", "quarantine", "Nothing matches", act=search_in_vain),
         Shot("export-nothing", "export", "Nothing to export yet"),
         Shot("growth-no-such-child", "growth?view=child&child=9999", "9999"),
         Shot("growth-visit-refused", f"growth?view=child&child={patient}", "A visit needs its date", act=bad_visit),

@@ -20,7 +20,7 @@ BACKGROUND, GRID, TARGET = "#090b0e", "#171c22", "#d5dbe3"
 COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")  # as .streamlit/config.toml
 SHADES = [[0, "#0b1a24"], [0.5, "#2b74a4"], [1, "#93cff2"]]
 LONGEST_BUBBLE_PX = 20
-LETTERS_BELOW_BARS = 84  # that a chart has room for in a line
+LETTERS_BELOW = 84  # that a chart has room for in a line
 FEW = 6  # a count below has no ticks between whole numbers
 
 
@@ -52,14 +52,8 @@ def show(chart: Chart, sheet_title: str) -> None:
         n = "" if chart.missing else f"n = {chart.n:,}"
         st.html(f'<div class="chart-title">{escape(chart.title)} <span class="quiet">{n}</span></div>')
         st.space("stretch")
-        for label, mime, make in (
-            ("SVG", "image/svg+xml", lambda: as_svg(chart).encode()),
-            ("CSV", "text/csv", lambda: chart.as_csv().encode()),
-        ):
-            st.download_button(
-                label, make, f"{name}.{label.lower()}", mime, on_click="ignore", type="tertiary",
-                key=f"{label}-{name}", help=f"This chart as {label}",
-            )  # fmt: skip
+        if chart.missing is None:
+            _files(chart, name)
     if chart.missing is not None:
         st.html(f'<div class="empty chart">{escape(_capital(chart.missing))}</div>')
         return
@@ -72,6 +66,17 @@ def show(chart: Chart, sheet_title: str) -> None:
     )  # fmt: skip
     if chart.note:
         st.html(f'<div class="chart-note">{escape(chart.note)}</div>')
+
+
+def _files(chart: Chart, name: str) -> None:
+    for label, mime, make in (
+        ("SVG", "image/svg+xml", lambda: as_svg(chart).encode()),
+        ("CSV", "text/csv", lambda: chart.as_csv().encode()),
+    ):
+        st.download_button(
+            label, make, f"{name}.{label.lower()}", mime, on_click="ignore", type="tertiary",
+            key=f"{label}-{name}", help=f"This chart as {label}",
+        )  # fmt: skip
 
 
 # ---------------------------------------------------------------- plotly
@@ -135,10 +140,12 @@ def _of_x(chart: Chart) -> dict:
     if chart.unit == "share" and chart.kind == "curve":
         return {"tickformat": ".0%", "range": [-0.02, 1.02]}
     if chart.kind == "line" and not chart.x_label.startswith("time"):  # months and weeks are names, not instants
-        return {"type": "category", "categoryorder": "category ascending"}
+        names = sorted({str(p.x) for series in chart.series for p in series.points})
+        step = 1 + sum(len(name) + 1 for name in names) // LETTERS_BELOW  # the rest of them would stand on end
+        return {"type": "category", "categoryorder": "array", "categoryarray": names, "tickvals": names[::step]}
     if chart.kind == "bars":
         names = list(dict.fromkeys(str(p.x) for series in chart.series for p in series.points))
-        width = max(8, LETTERS_BELOW_BARS // max(1, len(names)))
+        width = max(8, LETTERS_BELOW // max(1, len(names)))
         lines = ["<br>".join(textwrap.wrap(name, width)) for name in names]
         return {"type": "category", "tickvals": names, "ticktext": lines, "tickangle": 0}
     return {}

@@ -300,7 +300,7 @@ def _axis(text: str) -> dict:
 
 
 def _tick(months: int) -> str:
-    return f"{months // 12} y" if months % 12 == 0 and months else f"{months} m"
+    return f"{months // 12} y" if months % 12 == 0 and months else words.age(months)
 
 
 def _framed(figure: go.Figure, height: int) -> go.Figure:

@@ -20,6 +20,7 @@ from ui.components import case_table, growth_charts, page_parts, report_buttons
 from ui.components.case_table import Column, Line
 
 INDICATORS = list(growth_charts.NAMES)
+PICTURES = {"png": "Picture as PNG", "svg": "as SVG"}
 POSITIONS = {"lying": "lying", "standing": "standing"}
 COLUMNS = [
     Column("day", "Visit", "29%"),
@@ -140,15 +141,14 @@ def chart(growth: ChildGrowth, bone_ages: list[BoneAgeOfFilm]) -> None:
 
 def image_format() -> str:
     return st.segmented_control(
-        "Image as",
-        ["png", "svg"],
+        "What the camera of the charts saves",
+        list(PICTURES),
         default="png",
         required=True,
-        format_func=str.upper,
+        format_func=PICTURES.get,
         label_visibility="collapsed",
         key="growth_image",
         persist_state="session",
-        help="What the camera of the charts saves",
     )
 
 

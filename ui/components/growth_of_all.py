@@ -104,7 +104,11 @@ def distributions() -> None:
         page_parts.caption(
             "Each child once, with the latest visit of the selection; below each figure its 95 % interval. In the "
             "reference the mean is 0, the SD 1, and 2.3 % lie below -2 SD."
-            + (f" Left out: {left_out:,} z-scores that WHO takes as most likely an error." if left_out else "")
+            + (
+                f" Left out: {words.counted(left_out, 'z-score')} that WHO takes as most likely an error."
+                if left_out
+                else ""
+            )
         )
         _report(growth_sheets.distributions_sheet(found, _said(selection), is_phantom=selection.is_phantom))
 

@@ -29,7 +29,9 @@ def notes(study_id: int | None) -> int:
 def _line(note: Note) -> None:
     with st.container(horizontal=True, vertical_alignment="center", wrap=False, key=f"note_{note.note_id}"):
         st.html(_note(note))
-        st.button("Settled", key=f"settle_{note.note_id}", type="tertiary", on_click=_settle, args=(note.note_id,))
+        st.button(
+            "Mark as settled", key=f"settle_{note.note_id}", type="tertiary", on_click=_settle, args=(note.note_id,)
+        )
 
 
 def _note(note: Note) -> str:

@@ -155,7 +155,7 @@ def test_the_columns_are_chosen_where_names_do_not_say(open_page: OpenPage, sess
 def test_a_file_that_is_no_table_is_refused_in_words(open_page: OpenPage, database_url: str) -> None:
     at = open_page("growth", view="file")
     at.file_uploader[0].set_value([("visits.csv", b"PK\0\3", "text/csv")]).run()
-    assert "is not a text file: save it as CSV" in at.error[0].value
+    assert "The file visits.csv is no text: save it as CSV" in at.error[0].value
 
 
 def test_a_child_with_films_has_bone_ages_on_the_axis(open_page: OpenPage, session: Session, add_case: AddCase) -> None:

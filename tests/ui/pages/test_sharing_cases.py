@@ -145,7 +145,7 @@ def test_a_note_is_left_with_the_case_and_settled(open_page: OpenPage, add_case:
     assert "The monitor at site B is dark." in listed
     at = open_page("review", study=case.study_id)
     assert "Demo admin" in everything_said(at) and "Ask for the" in everything_said(at)
-    [settle] = [button for button in at.button if button.label == "Settled"]
+    [settle] = [button for button in at.button if button.label == "Mark as settled"]
     settle.click().run()
     assert "Ask for the" not in everything_said(at)
     assert handover.notes(session, READER, case.study_id) == []
