@@ -42,7 +42,8 @@ TOO_WIDE = """() => {
     }
     return found;
 }"""
-# Controls that Tab passes by, but for those of a group in which the arrow keys move from one to the next.
+# Controls that Tab passes by, but for those of a group in which the arrow keys move from one to the next, and the way
+# out of a dialog that is there for screen readers, of one pixel.
 OUT_OF_REACH = """() => {
     const within = root => [...root.querySelectorAll('*')].flatMap(
         element => element.shadowRoot ? [element, ...within(element.shadowRoot)] : [element]);
@@ -50,7 +51,8 @@ OUT_OF_REACH = """() => {
     const GROUP = '[role=radiogroup], [role=toolbar], [role=group], [role=grid], tbody, .stNumberInput';
     return within(document).filter(element => element.matches(CONTROL) && element.tabIndex < 0 && !element.disabled)
         .filter(element => element.checkVisibility({ visibilityProperty: true, opacityProperty: true }))
-        .filter(element => element.offsetWidth > 1 && !element.closest('[inert], [aria-hidden=true]'))
+        .filter(element => element.offsetWidth > 1 && element.style.width !== '1px')
+        .filter(element => !element.closest('[inert], [aria-hidden=true]'))
         .filter(element => ![...element.closest(GROUP)?.querySelectorAll('*') || []].some(one => one.tabIndex >= 0))
         .map(element => `Tab never comes to ${element.outerHTML.slice(0, 200)}`);
 }"""

@@ -74,6 +74,7 @@ PAGES = (
     "retrain",
     "models",
 )
+WANT_A_FILE_FIRST = ("upload", "growth?view=file")  # and ask the database only then
 SENTENCE = (
     "The carpal bones are ahead of the phalanges, the distal radial epiphysis is as wide as its metaphysis, and the "
     "ulnar styloid can be seen; compare with the film of the other side, taken on the same day at another hospital. "
@@ -325,6 +326,7 @@ def wrong(here: Place) -> list[Shot]:
     session.commit()
     reading.heartbeat(session, WORKER, "worker-1", PHANTOM, "phantom 0.4 cannot be used. Its files were changed.")
     return [
+        Shot("models-refused", "models", "Its files were changed", ADMIN),  # first: a silent worker counts for 30 s
         Shot("worklist-nothing-matches", "", "Nothing matches", act=search_in_vain),
         Shot("worklist-no-connection", "", "No connection to the workstation", act=lose_connection),
         Shot("review-no-such-study", "review?study=9999", "there is no study 9999"),
@@ -350,7 +352,6 @@ def wrong(here: Place) -> list[Shot]:
         Shot("quality", "quality", "No case is beyond doubt yet", ADMIN),
         Shot("retrain-failed", "retrain", "no space left", ADMIN),
         Shot("retrain-no-such-run", "retrain?run=9999", "9999", ADMIN),
-        Shot("models-refused", "models", "Its files were changed", ADMIN),
     ]
 
 
@@ -361,7 +362,7 @@ def no_tables(here: Place) -> list[Shot]:
     for file in here.data_dir.glob("pediscreen.sqlite*"):
         file.unlink()
     says = "The database does not answer, or has no tables yet"
-    pages = ("", "review?study=1", "adjudication", *(page for page in PAGES if page != "upload"))
+    pages = ("", "review?study=1", "adjudication", *(page for page in PAGES if page not in WANT_A_FILE_FIRST))
     return [Shot(f"no-database-{name_of(path)}", path, says, ADMIN) for path in pages]
 
 

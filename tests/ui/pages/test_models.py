@@ -14,7 +14,8 @@ from engine.services.reading import READY
 from tests.model_folders import promote, register
 from tests.ui.conftest import OpenPage
 from tests.ui.reading_pages import everything_said
-from tests.workstation import WORKER, AddCase, read_of
+from tests.workstation import PHANTOM, WORKER, AddCase, read_of
+from ui.components.model_lineage import short_name
 from ui.pages import models as models_page
 
 ADMIN = demo_admin()
@@ -30,18 +31,18 @@ def test_in_use_by_whom_and_the_way_back(
     open_page: OpenPage, session: Session, data_dir: Path, add_case: AddCase
 ) -> None:
     add_case()
-    registry.record_loaded(session, WORKER, "phantom 0.3", is_phantom=True)
+    registry.record_loaded(session, WORKER, PHANTOM, is_phantom=True)
     new = register(session, data_dir, "new")
     promote(session, data_dir, new)
     reading.heartbeat(session, WORKER, "w1", new.name, READY)
     at = open_page("models")
     said = everything_said(at)
     assert "promoted by demo-admin" in said and "Loaded by w1" in said
-    assert "Before this, phantom 0.3 read here" in said
+    assert f"Before this, {short_name(PHANTOM)} read here" in said
     now = registry.model_in_use(session, ADMIN)
     models_page.roll_back(now, " too many zone I calls ")
     said = everything_said(open_page("models"))
-    assert "In use phantom model · not for diagnostic use phantom 0.3" in said
+    assert f"In use phantom model · not for diagnostic use {short_name(PHANTOM)}" in said
     assert "brought back by demo-admin · “too many zone I calls”" in said
     assert "Loaded by no worker" in said and f"w1 still reads with {new.name}" in said
 
@@ -94,10 +95,10 @@ def test_rolling_back_in_a_browser_says_first_what_it_will_do(
     server: str, page: Page, session: Session, data_dir: Path, add_case: AddCase
 ) -> None:
     add_case()
-    registry.record_loaded(session, WORKER, "phantom 0.3", is_phantom=True)
+    registry.record_loaded(session, WORKER, PHANTOM, is_phantom=True)
     promote(session, data_dir, register(session, data_dir, "new"))
     page.goto(f"{server}/models")
-    page.get_by_role("button", name="Roll back to phantom 0.3").click()
+    page.get_by_role("button", name=f"Roll back to {short_name(PHANTOM)}").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_text("Films that were read are not read again.")).to_be_visible()
     dialog.get_by_role("textbox").fill("too many zone I calls")

@@ -56,6 +56,7 @@ export default function ({ parentElement }) {
   const observer = new MutationObserver(() => look(app));
   observer.observe(app, { attributes: true, attributeFilter: ["data-test-connection-state"] });
   watched.set(parentElement, observer);
+  look(app); // it may have gone before this was there to see it
   return () => {
     observer.disconnect();
     watched.delete(parentElement);
