@@ -30,12 +30,12 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.inference.answer_tree import AnswerTree, answer_scores, embedded, padded, sequence_of
-from engine.inference.four_bit import Int8Rows, from_int8_rows
+from engine.inference.four_bit import Int8Linear, Int8Rows, from_int8_rows
 
 log = logging.getLogger(__name__)
 
 BATCH_SIZES = (1, 2, 4, 8, 16)  # those that graphs exist for; what lies between is filled up to the next
-TOWER_AT_ONCE = 8  # images: more is no faster, and the tower's inner layers are the largest thing in memory
+TOWER_AT_ONCE = 4  # images: more is no faster, and the tower's inner layers are the largest thing in memory
 PROMPT_MULTIPLE = 16  # lengths of rows: prompts that differ in a word or two share a graph
 VOCABULARY_PART = 8_192  # rows of the head at once
 BACKENDS = [
@@ -125,7 +125,7 @@ def image_tokens(network, pixels: torch.Tensor) -> torch.Tensor:
 
 def _vision_mlp(mlp: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """GELU inside the matrix product where the layer is a plain one; 4-bit and adapted layers go their own way."""
-    if type(mlp.fc1) is not nn.Linear or not x.is_cuda:
+    if type(mlp.fc1) not in (nn.Linear, Int8Linear) or not x.is_cuda:
         return mlp(x)
     inner = torch._addmm_activation(mlp.fc1.bias, x.flatten(0, 1), mlp.fc1.weight.t(), use_gelu=True)
     return mlp.fc2(inner).view_as(x)

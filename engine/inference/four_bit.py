@@ -5,8 +5,8 @@
                         float32 scale a row under the tensor's name + ".row_scale"
 
 bitsandbytes leaves the embedding as it is: 1.34 GB of bf16 in MedGemma-4B, half as much as all its NF4 layers. A row
-of int8 is within 0.4 % of its largest value. Loading multiplies the rows out, but for the embedding on a GPU: it stays
-as it is stored, half the memory, and is multiplied out to the same values where they are used."""
+of int8 is within 0.4 % of its largest value. On a CPU loading multiplies the rows out. On a GPU they stay as they are
+stored, half the memory, and are multiplied out to the same values where they are used."""
 
 from __future__ import annotations
 
@@ -96,6 +96,19 @@ class Int8Rows(nn.Module):
         self.codes, self.scale, self.dtype = nn.Buffer(codes), nn.Buffer(scale), dtype
 
 
+class Int8Linear(nn.Linear):
+    """A layer of the vision tower as it is stored; whoever asks for its `weight` gets the rows multiplied out."""
+
+    def __init__(self, layer: nn.Linear, codes: torch.Tensor, scale: torch.Tensor) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features, self.dtype = layer.in_features, layer.out_features, layer.weight.dtype
+        self.bias, self.codes, self.scale = layer.bias, nn.Buffer(codes), nn.Buffer(scale)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return from_int8_rows(self.codes, self.scale, self.dtype)
+
+
 class Int8Embedding(Int8Rows):
     """For Gemma3TextScaledWordEmbedding."""
 
@@ -118,9 +131,9 @@ class Int8Head(Int8Rows):
 def load(folder: Path, config: Gemma3Config, dtype: torch.dtype, device_map: dict | None):
     """A Gemma3ForConditionalGeneration that computes in `dtype`, whatever the machine that made the folder had.
 
-    `device_map`: {"": device}, where the embedding stays in int8; None: the CPU, where it is multiplied out. Raises
+    `device_map`: {"": device}, where int8 rows stay as they are; None: the CPU, where they are multiplied out. Raises
     ValueError for a folder that lacks weights."""
-    state, embedding = {}, None
+    state, embedding, tower = {}, None, {}
     for file in sorted(folder.glob("model*.safetensors")):
         state |= {name: t.to(dtype) if t.dtype in _HALF else t for name, t in load_file(file).items()}
     if (folder / INT8_FILE).is_file():
@@ -131,6 +144,8 @@ def load(folder: Path, config: Gemma3Config, dtype: torch.dtype, device_map: dic
                 codes, scale = rows.get_tensor(name), rows.get_tensor(name + ROW_SCALE)
                 if device_map and name.endswith("embed_tokens.weight"):
                     embedding, codes, scale = (codes, scale), codes[:FEW_ROWS], scale[:FEW_ROWS]
+                elif device_map:
+                    tower[name] = codes, scale
                 state[name] = from_int8_rows(codes, scale, dtype)
     config.quantization_config["bnb_4bit_compute_dtype"] = str(dtype).removeprefix("torch.")
     if embedding is not None:
@@ -143,10 +158,20 @@ def load(folder: Path, config: Gemma3Config, dtype: torch.dtype, device_map: dic
     for module in network.modules():
         if isinstance(module, Linear4bit):
             module.weight.quant_state.dtype = dtype  # what the codes are multiplied out to
+    keep_tower_rows(network, tower)
     if embedding is not None:
         keep_rows(network, *(t.to(network.device) for t in embedding), dtype)
+    if device_map:
         torch.cuda.empty_cache()  # what loading took beside the weights
     return network
+
+
+def keep_tower_rows(network: Gemma3ForConditionalGeneration, rows: dict[str, tuple[torch.Tensor, ...]]) -> None:
+    """The vision tower's layers as int8 rows; `rows`: codes and scales by the stored name of a weight."""
+    for stored, (codes, scale) in rows.items():
+        path = "model." + stored.removeprefix("model.").removesuffix(".weight").replace(".vision_model.", ".", 1)
+        layer = network.get_submodule(path)
+        network.set_submodule(path, Int8Linear(layer, codes.to(network.device), scale.to(network.device)))
 
 
 def keep_rows(network: Gemma3ForConditionalGeneration, codes: torch.Tensor, scale: torch.Tensor, dtype) -> None:
@@ -170,14 +195,12 @@ _HALF = (torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class FolderSize:
-    """Bytes of the deployable folder's weights, by kind of storage. `parameters`: how many numbers they stand for;
-    `embedding`: the part of `int8` that is the embedding's."""
+    """Bytes of the deployable folder's weights, by kind of storage. `parameters`: how many numbers they stand for."""
 
     parameters: int
     nf4: int
     int8: int
     other: int
-    embedding: int
 
     @property
     def total(self) -> int:
@@ -189,7 +212,7 @@ def size_of(config: Gemma3Config) -> FolderSize:
     with torch.device("meta"):
         network = Gemma3ForConditionalGeneration(config)
     skipped = nf4_config(config, torch.bfloat16).llm_int8_skip_modules
-    parameters = nf4 = int8 = other = embedding = 0
+    parameters = nf4 = int8 = other = 0
     for name, module in network.named_modules():
         for kind, tensor in module.named_parameters(recurse=False):
             if name == "lm_head" and config.tie_word_embeddings:
@@ -201,11 +224,9 @@ def size_of(config: Gemma3Config) -> FolderSize:
                 nf4 += -(-count // 2) + blocks + 4 * (-(-blocks // NESTED_BLOCK)) + 4 * (256 + 16)
             elif is_stored_as_int8(f"{name}.{kind}", tuple(tensor.shape)):
                 int8 += count + 4 * tensor.shape[0]
-                if name.endswith("embed_tokens"):
-                    embedding += count + 4 * tensor.shape[0]
             else:
                 other += 2 * count
-    return FolderSize(parameters, nf4, int8, other, embedding)
+    return FolderSize(parameters, nf4, int8, other)
 
 
 def gpu_bytes(config: Gemma3Config, in_four_bits: bool) -> int:
@@ -215,5 +236,4 @@ def gpu_bytes(config: Gemma3Config, in_four_bits: bool) -> int:
     if not in_four_bits:
         return 2 * size.parameters
     is_folder = getattr(config, "quantization_config", None) is not None
-    embedding = size.embedding if is_folder else 2 * size.embedding
-    return size.nf4 + size.other + 2 * (size.int8 - size.embedding) + embedding
+    return size.nf4 + size.other + size.int8 * (1 if is_folder else 2)

@@ -103,6 +103,23 @@ def test_the_embedding_stays_in_int8_on_a_device(tmp_path):
         )
 
 
+def test_a_vision_tower_in_int8_stays_so_on_a_device(tmp_path):
+    """And computes what its values multiplied out compute, to the last bit."""
+    (tmp_path / "four").mkdir()
+    tiny(100).save_pretrained(tmp_path / "bf16")
+    four_bit.write(tmp_path / "bf16", tmp_path / "four")
+    multiplied, stored = (
+        four_bit.load(tmp_path / "four", Gemma3Config.from_pretrained(tmp_path / "four"), torch.float32, where).eval()
+        for where in (None, {"": "cpu"})
+    )
+    layers = [m for m in stored.model.vision_tower.modules() if isinstance(m, torch.nn.Linear)]
+    assert len(layers) == 2 * 6 and all(m.codes.dtype == torch.int8 for m in layers)
+    pixels = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        theirs, ours = (m.model.vision_tower(pixel_values=pixels).last_hidden_state for m in (multiplied, stored))
+    assert torch.equal(ours, theirs)
+
+
 def test_the_arithmetic_equals_the_files(tmp_path):
     four_bit.write(PHANTOM_MODEL_DIR, tmp_path)
     on_disk = sum(f.stat().st_size for f in tmp_path.glob("*.safetensors"))
@@ -136,12 +153,12 @@ def test_medgemma_4b_fits(capsys):
 
 
 def test_medgemma_4b_on_a_gpu_leaves_room_in_four_gigabytes():
-    """Embedding as it is stored, vision tower in bf16; a folder in full precision has its embedding in bf16."""
+    """Int8 rows as they are stored; a folder in full precision has its embedding and its tower in bf16."""
     config = copy.deepcopy(MEDGEMMA_4B)
     full = four_bit.gpu_bytes(config, True)
     config.quantization_config = {}
-    assert four_bit.gpu_bytes(config, True) == pytest.approx(3.17e9, rel=0.01)
-    assert full - four_bit.gpu_bytes(config, True) == pytest.approx(262208 * 2560, rel=0.01)
+    assert four_bit.gpu_bytes(config, True) == pytest.approx(2.76e9, rel=0.01)
+    assert full - four_bit.gpu_bytes(config, True) == pytest.approx(four_bit.size_of(config).int8, rel=0.001)
     assert four_bit.gpu_bytes(config, False) == pytest.approx(8.6e9, rel=0.01)
 
 
