@@ -1,11 +1,15 @@
-"""A PostgreSQL server of a test's own, on a socket in a temporary folder. PEDISCREEN_TEST_POSTGRESQL_URL (see
-conftest.py) is for running every test on a server that is there already; this needs only the programs."""
+"""A PostgreSQL server of a test's own, on a socket in a temporary folder; it needs only the programs.
+
+    python -m tests.postgresql tests/db tests/engine/jobs      the same tests with such a server in SQLite's place
+
+PEDISCREEN_TEST_POSTGRESQL_URL (see conftest.py) names a server that is there already."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,3 +67,15 @@ def _programs() -> Path | None:
     if found is not None:
         return Path(found).resolve().parent
     return next((folder / "bin" for folder in sorted(DEBIANS.glob("*"), reverse=True)), None)
+
+
+def main(arguments: list[str]) -> int:
+    if _programs() is None:
+        raise SystemExit("PostgreSQL is not installed (apt-get install postgresql)")
+    with private_server() as url:
+        environment = os.environ | {"PEDISCREEN_TEST_POSTGRESQL_URL": url}
+        return subprocess.run([sys.executable, "-m", "pytest", *arguments], env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import psutil
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -45,7 +46,7 @@ def load_reader(model: str, adapter: Path | None, *, gated: bool = True, in_four
     _check_gpu(model, card)
     try:
         config = Gemma3Config.from_pretrained(source)
-        _check_gpu_memory(model, config, in_four_bits)
+        _check_memory(model, config, in_four_bits)
         processor = AutoProcessor.from_pretrained(source, backend="pil")
         if getattr(config, "quantization_config", None) is not None and not folder.is_dir():
             folder = Path(snapshot_download(model, allow_patterns=["*.safetensors", "*.json"]))
@@ -103,9 +104,17 @@ def _check_tokens(processor, config: Gemma3Config) -> None:
         raise ValueError(f"it knows a token {largest}, the network only those below {rows}")
 
 
-def _check_gpu_memory(model: str, config: Gemma3Config, in_four_bits: bool) -> None:
-    """Raises ModelUnavailable before anything of a model is loaded that the GPU cannot hold and read with."""
+def _check_memory(model: str, config: Gemma3Config, in_four_bits: bool) -> None:
+    """Raises ModelUnavailable before anything of a model is loaded that the GPU, or without one this machine, cannot
+    hold and read with."""
     if not torch.cuda.is_available():
+        weights, available = four_bit.cpu_bytes(config, in_four_bits), psutil.virtual_memory().available
+        if weights > available:
+            raise ModelUnavailable(
+                f"{model} needs {weights / 1e9:.1f} GB of memory for its weights, as there is no GPU; "
+                f"{available / 1e9:.1f} GB are available. End what else uses them, or read on another machine: "
+                "docs/read-elsewhere.md."
+            )
         return
     weights = four_bit.gpu_bytes(config, in_four_bits)
     free, total = torch.cuda.mem_get_info()

@@ -237,3 +237,9 @@ def gpu_bytes(config: Gemma3Config, in_four_bits: bool) -> int:
         return 2 * size.parameters
     is_folder = getattr(config, "quantization_config", None) is not None
     return size.nf4 + size.other + size.int8 * (1 if is_folder else 2)
+
+
+def cpu_bytes(config: Gemma3Config, in_four_bits: bool) -> int:
+    """What the weights take on a CPU, where all that is not NF4 is float32."""
+    size = size_of(config)
+    return size.nf4 + 2 * size.other + 4 * size.int8 if in_four_bits else 4 * size.parameters

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import bitsandbytes as bnb
 import numpy as np
@@ -12,12 +13,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from tokenizers.normalizers import Lowercase
-from transformers import AutoProcessor, Gemma3ForConditionalGeneration
+from transformers import AutoProcessor, Gemma3Config, Gemma3ForConditionalGeneration
 
 from engine.errors import ModelUnavailable, ReaderLost, ReaderUnavailable, ReadFailed, Refused
 from engine.findings.answers import ALLOWED, MAX_BONE_AGE_MONTHS, Task, View, check_answer, rop_answer
 from engine.imaging.preprocess import model_pixels
-from engine.inference import checkpoint, gpu
+from engine.inference import checkpoint, four_bit, gpu
 from engine.inference import reader as reader_module
 from engine.inference.checkpoint import load_reader
 from engine.inference.prompts import prompt_ids
@@ -199,6 +200,18 @@ def test_a_model_larger_than_the_gpu_is_refused_before_it_is_loaded(monkeypatch)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A small card")
     monkeypatch.setattr(Gemma3ForConditionalGeneration, "from_pretrained", lambda *a, **k: pytest.fail("loaded"))
     with pytest.raises(ModelUnavailable, match=r"needs 0\.6 GB .* A small card has 0\.5 of 8\.0 GB free"):
+        load_reader("phantom", None)
+
+
+def test_a_model_larger_than_the_memory_is_refused_where_there_is_no_gpu(monkeypatch):
+    config = Gemma3Config.from_pretrained(PHANTOM_MODEL_DIR)
+    network = Gemma3ForConditionalGeneration.from_pretrained(PHANTOM_MODEL_DIR, dtype=torch.float32)
+    held = sum(p.numel() * 4 for p in network.parameters())
+    assert four_bit.cpu_bytes(config, in_four_bits=False) == held
+    held = sum(p.nbytes for p in load_reader("phantom", None).network.parameters())
+    assert four_bit.cpu_bytes(config, in_four_bits=True) == pytest.approx(held, rel=0.05)  # and its tables
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1_000_000))
+    with pytest.raises(ModelUnavailable, match=r"for its weights, as there is no GPU; 0\.0 GB are available"):
         load_reader("phantom", None)
 
 
