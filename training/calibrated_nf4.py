@@ -17,7 +17,7 @@ from torch import nn
 
 from engine.inference.four_bit import NF4_BLOCK
 from training.input_moments import fed_as, input_moments
-from training.language_pass import keep_as_stored, lora_layers
+from training.language_pass import lora_layers
 from training.radiology_processor import Batch
 
 DAMPING = 0.01  # of the mean input variance, as in the paper
@@ -28,7 +28,6 @@ MOMENTS_BYTES = 8e9  # in memory at a time; where all do not fit, the films are 
 def recode(merged, trained, passes: list[tuple[Batch, torch.Tensor]]) -> None:
     """Replaces the codes of `merged`, in 4 bits, where `trained`, the 4-bit base with its adapter, has LoRA layers in
     the language model. `passes`: batches of films with their image tokens."""
-    keep_as_stored(trained)
     text = merged.model.language_model
     adapted = set(lora_layers(trained))
     layers = {

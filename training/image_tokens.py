@@ -105,8 +105,6 @@ def compute(
         parts = [reader.image_tokens(shown[k : k + IMAGES_AT_ONCE]) for k in range(0, len(shown), IMAGES_AT_ONCE)]
         save_file({"tokens": torch.cat(parts).cpu().contiguous()}, unfinished)
 
-    with torch.inference_mode():  # bitsandbytes may repack the weights in their first pass; not in two threads at once
-        reader.image_tokens([Image.new("RGB", (_side(reader), _side(reader)))])
     _make(files, paths, keep, progress, share)
     return ImageTokens(files, in_memory)
 

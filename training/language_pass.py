@@ -105,16 +105,6 @@ def lora_layers(network) -> list[nn.Module]:
     return [m for m in network.model.language_model.modules() if hasattr(m, "lora_A") and hasattr(m, "base_layer")]
 
 
-def keep_as_stored(network) -> None:
-    """On a CPU with AVX512-BF16 bitsandbytes has 4-bit layers repack themselves at the first pass without a gradient:
-    for reads that is faster, but such a layer passes no gradient on, ever."""
-    from bitsandbytes.nn import Linear4bit
-
-    for module in network.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-
-
 def unpack(network) -> int:
     """Replace every 4-bit weight under a LoRA layer by the values it stands for; bytes of the copies."""
     from bitsandbytes.functional import dequantize_4bit

@@ -37,14 +37,7 @@ from engine.inference.reader import Reader
 from training import aimed_lora, image_tokens, memory_preflight, train_checkpoint
 from training.adapter import record_base
 from training.answer_loss import AnswerLoss
-from training.language_pass import (
-    answer_gradients,
-    differs_from_library,
-    keep_as_stored,
-    lean_lora,
-    prepare_layers,
-    unpack,
-)
+from training.language_pass import answer_gradients, differs_from_library, lean_lora, prepare_layers, unpack
 from training.pedirad_loader import LabelledImage, load_split
 from training.radiology_processor import (
     Example,
@@ -243,8 +236,7 @@ def absent_classes(examples: dict[str, list[Example]]) -> list[str]:
 
 def load_base(config: TrainingConfig) -> Reader:
     reader = load_reader(config.base_model, None, gated=False)
-    network = reader.network.requires_grad_(False)
-    keep_as_stored(network if config.train_vision else network.model.language_model)
+    reader.network.requires_grad_(False)
     return reader
 
 

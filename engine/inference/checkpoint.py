@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from bitsandbytes.nn import Linear4bit
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
@@ -60,6 +61,7 @@ def load_reader(model: str, adapter: Path | None, *, gated: bool = True, in_four
     except RuntimeError as error:
         reason = f"{model} cannot be loaded: {error}"
         raise (ReaderLost if gpu.is_gone(error) and not gpu.is_full(error) else ModelUnavailable)(reason) from error
+    _keep_as_stored(network)
     version = f"{card.name} ({fingerprint(folder)})" if folder.is_dir() else card.name
     if adapter is not None:
         network, version = _with_adapter(network, adapter, version)
@@ -142,6 +144,15 @@ def _network(source: str, folder: Path, config: Gemma3Config, in_four_bits: bool
             source, config=config, dtype=dtype, device_map=device_map, output_loading_info=True, **quantised
         )
     )
+
+
+def _keep_as_stored(network: Gemma3ForConditionalGeneration) -> None:
+    """On a CPU with AVX512-BF16 bitsandbytes has 4-bit layers repack themselves at the first read. It takes two thirds
+    of the time, but they then round to bf16 there and not on other CPUs, pass no gradient on, and hold codes in another
+    order than what multiplies them out expects."""
+    for module in network.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _with_adapter(network, adapter: Path, version: str):

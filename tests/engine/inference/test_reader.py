@@ -75,6 +75,23 @@ def test_reads_are_near_the_truth_and_complete(reader, task):
     assert right >= 8
 
 
+def test_a_read_leaves_the_layers_as_training_needs_them():
+    """bitsandbytes repacks them at the first read on some CPUs, and then passes no gradient on."""
+    reader = load_reader("phantom", None)
+    phantoms = [hand(FIRST + 60 + i) for i in range(2)]
+    pictures, known = [picture(p) for p in phantoms], contexts(phantoms)
+    layer = reader.network.model.language_model.layers[0].mlp.gate_proj
+    inputs = torch.ones(1, layer.in_features)
+
+    def gradient() -> torch.Tensor:
+        asked = inputs.clone().requires_grad_()
+        return torch.autograd.grad(layer(asked).sum(), asked)[0]
+
+    before = gradient()
+    reader.read(pictures, Task.BONE_AGE, known)
+    assert torch.equal(gradient(), before)
+
+
 def test_known_image_tokens_read_as_their_images(reader):
     phantoms = [hand(FIRST + 70 + i) for i in range(3)]
     pictures, known = [picture(p) for p in phantoms], contexts(phantoms)
