@@ -320,13 +320,25 @@ def _database(here: Settings) -> list[Check]:
     database = Check("Data", "database", State.OK, f"{shown}, schema {current}")
     with session_scope(here.database_url) as session:
         overview = worklist.overview(session, service_actor("doctor"))
-    return [database, _studies(overview), _worker(here, overview)]
+    return [database, _studies(overview), _worker(here, overview), *_door(here)]
 
 
 def _studies(overview: worklist.Overview) -> Check:
     waiting = overview.by_status.get(StudyStatus.AWAITING_READ, 0)
     found = f"{overview.total} ({waiting} await a read), {overview.quarantine_open} files in quarantine"
     return Check("Data", "studies", State.OK, found)
+
+
+def _door(here: Settings) -> list[Check]:
+    """Where this machine's worker reads for others; nothing where it does not."""
+    if here.reads_url is None:
+        return []
+    try:
+        there = remote.RemoteReader(here.reads_url, here.reads_token)
+    except ModelUnavailable as away:
+        remedy = "Start the worker with the same PEDISCREEN_READS_PORT and PEDISCREEN_READS_TOKEN."
+        return [Check("Data", "reads", State.NOTE, str(away), remedy)]
+    return [Check("Data", "reads", State.OK, f"{here.reads_url} reads for other machines, with {there.model_version}")]
 
 
 def _worker(here: Settings, overview: worklist.Overview) -> Check:

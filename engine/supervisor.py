@@ -183,11 +183,12 @@ def _require_free_port(port: int) -> None:
 
 
 def _open_door() -> None:
-    """Web and worker find each other for the model's words: on a loopback port, behind a token of this run, unless the
-    environment names both."""
-    if "PEDISCREEN_READS_PORT" not in os.environ:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            os.environ["PEDISCREEN_READS_PORT"] = str(probe.getsockname()[1])
+    """Web and worker find each other for the model's words: where the environment names no port, on a free one of this
+    machine alone, behind a token of this run."""
+    if os.environ.get("PEDISCREEN_READS_PORT"):
+        return
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        os.environ["PEDISCREEN_READS_PORT"] = str(probe.getsockname()[1])
     os.environ.setdefault("PEDISCREEN_READS_TOKEN", secrets.token_hex(32))
 
 

@@ -15,6 +15,7 @@ from engine.inference import gpu
 from engine.services import reading
 from engine.services.accounts import service_actor
 from engine.settings import Settings, settings
+from tests.fake_door import TOKEN, WordyReader, door
 from tests.model_folders import promote, register
 
 
@@ -133,3 +134,17 @@ def test_a_worker_that_lost_its_gpu_says_so_as_long_as_no_other_has_started(data
     found = check(doctor.examine(settings()), "worker")
     assert found.state is State.NOTE
     assert "silent for 5 min" in found.found and found.found.endswith("The GPU does not work any more.")
+
+
+def test_reads_elsewhere_and_for_others_are_asked_for(data_dir, database_url):
+    reader = WordyReader()
+    with door(reader) as (port, _):
+        url = f"http://127.0.0.1:{port}"
+        here = replace(settings(), model=url, reads_port=port, reads_token=TOKEN)
+        report = doctor.examine(here)
+        assert check(report, "in use").found == f"fake 1 at {url}"
+        assert check(report, "reads").found == f"{url} reads for other machines, with fake 1"
+    report = doctor.examine(here)
+    assert check(report, "in use").state is State.MISSING and f"{url} does not answer" in check(report, "in use").found
+    assert check(report, "reads").state is State.NOTE
+    assert not report.can_run and TOKEN not in report.as_text()
