@@ -13,7 +13,7 @@ two held-out ones were read as 188). Three ways to train on it:
 - `hard`: the label's digits alone, as in plain fine-tuning.
 
 A replay example's target is what the model said of it before training (learning without forgetting, Li and Hoiem,
-2016): so it is held to the answers it gave, with their doubts, on films it knows.
+2016): so it is held to the answers it gave, with their doubts, on films it knows. It weighs `replay_weight`.
 
 Tokens that every answer of the task shares (`{"task":"bone_age",...`) and <end_of_turn> teach the form only and weigh
 `FORM_WEIGHT`."""
@@ -36,8 +36,11 @@ FORM_WEIGHT = 0.05
 
 
 class AnswerLoss:
-    def __init__(self, processor: RadiologyProcessor, *, month_loss: MonthLoss, month_sd: float) -> None:
+    def __init__(
+        self, processor: RadiologyProcessor, *, month_loss: MonthLoss, month_sd: float, replay_weight: float = 1.0
+    ) -> None:
         self.processor, self.month_loss, self.month_sd = processor, month_loss, month_sd
+        self.replay_weight = replay_weight
         self.trees = {task: AnswerTree.build(ALLOWED[task], processor.tokenizer) for task in Task}
         self._parents = {task: _nodes_by_path(tree) for task, tree in self.trees.items()}
 
@@ -68,7 +71,7 @@ class AnswerLoss:
         return fed, targets
 
     def __call__(self, network, batch: Batch, targets: list[np.ndarray], image_features: torch.Tensor) -> torch.Tensor:
-        """Mean over the batch's rows of each answer's cross-entropy in nats."""
+        """Mean over the batch's rows of each answer's cross-entropy in nats, replayed rows by their weight."""
         if self.month_loss == "tree":
             return self._by_tree(network, batch.examples, targets, image_features)
         logits = answer_logits(network, batch, image_features)
@@ -77,18 +80,19 @@ class AnswerLoss:
 
     def soft_labels(self, example: Example, target: np.ndarray) -> list[tuple[float, list[int], list[float]]]:
         """For every answer token: its weight, the tokens that may stand there, and their target probabilities."""
+        counts = self._weight(example)
         tree, by_path = self.trees[example.task], self._parents[example.task]
         head = len(tree.head_ids)
         rows: list[tuple[float, list[int], list[float]]] = [
-            (FORM_WEIGHT, [t], [1.0]) for t in example.answer_ids[:head]
+            (counts * FORM_WEIGHT, [t], [1.0]) for t in example.answer_ids[:head]
         ]
         tail = tuple(example.answer_ids[head:-1])
         for depth in range(len(tail)):
             answers, tokens = by_path[tail[:depth]]
             mass = np.bincount(tokens, weights=target[answers])
             allowed = mass.nonzero()[0]
-            rows.append((1.0, allowed.tolist(), (mass[allowed] / mass.sum()).tolist()))
-        return [*rows, (FORM_WEIGHT, [example.answer_ids[-1]], [1.0])]
+            rows.append((counts, allowed.tolist(), (mass[allowed] / mass.sum()).tolist()))
+        return [*rows, (counts * FORM_WEIGHT, [example.answer_ids[-1]], [1.0])]
 
     def _by_tree(self, network, examples, targets, image_features) -> torch.Tensor:
         total = torch.zeros((), device=image_features.device)
@@ -97,8 +101,12 @@ class AnswerLoss:
             target = torch.tensor(np.stack([targets[i] for i in rows]), dtype=torch.float32, device=total.device)
             prompts = [examples[i].prompt for i in rows]
             answers, head = log_probabilities(network, self.trees[task], prompts, image_features[rows])
-            total = total - (target * answers).sum() - FORM_WEIGHT * head.sum()
+            counts = torch.tensor([self._weight(examples[i]) for i in rows], device=total.device)
+            total = total - (counts * ((target * answers).sum(1) + FORM_WEIGHT * head.sum(1))).sum()
         return total / len(examples)
+
+    def _weight(self, example: Example) -> float:
+        return self.replay_weight if example.replay else 1.0
 
 
 def soft_cross_entropy(logits: torch.Tensor, rows: list[tuple[float, list[int], list[float]]]) -> torch.Tensor:

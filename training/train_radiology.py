@@ -85,8 +85,9 @@ class TrainingConfig:
     augmented_views: int = field(
         default=4, metadata={"help": "forms of each training image, the plain one counted; replayed ones have one"}
     )
+    replay_weight: float = field(default=3.0, metadata={"help": "of a replayed image in the loss; a new one weighs 1"})
     least_ratio: float = field(
-        default=12.0,
+        default=10.0,
         metadata={
             "help": "with replayed films: LoRA sees only directions that new films fill so many times as much as they "
             "(training.aimed_lora); 0: it sees all"
@@ -135,7 +136,9 @@ def run(config: TrainingConfig, state: PartialState) -> None:
     reader = load_base(config)
     processor = RadiologyProcessor(reader.processor)
     examples = {s: examples_of(processor, labelled) for s, labelled in images.items()}
-    loss = AnswerLoss(processor, month_loss=config.month_loss, month_sd=config.month_sd)
+    loss = AnswerLoss(
+        processor, month_loss=config.month_loss, month_sd=config.month_sd, replay_weight=config.replay_weight
+    )
 
     table = processor.conformance(examples["train"])
     if state.is_main_process:
@@ -171,6 +174,8 @@ def check_settings(config: TrainingConfig) -> None:
         raise TrainingRefused(f"--month_loss must be path, tree or hard, found {config.month_loss!r}.")
     if config.memory not in ("auto", "small", "large"):
         raise TrainingRefused(f"--memory must be auto, small or large, found {config.memory!r}.")
+    if not config.replay_weight > 0:
+        raise TrainingRefused(f"--replay_weight must be above 0, found {config.replay_weight}.")
     for name in ("month_sd", "first_month_sd"):
         if not getattr(config, name) > 0:
             raise TrainingRefused(f"--{name} must be above 0 months, found {getattr(config, name)}.")

@@ -168,10 +168,12 @@ def load(folder: Path, config: Gemma3Config, dtype: torch.dtype, device_map: dic
 
 def keep_tower_rows(network: Gemma3ForConditionalGeneration, rows: dict[str, tuple[torch.Tensor, ...]]) -> None:
     """The vision tower's layers as int8 rows; `rows`: codes and scales by the stored name of a weight."""
+    device = network.device
     for stored, (codes, scale) in rows.items():
         path = "model." + stored.removeprefix("model.").removesuffix(".weight").replace(".vision_model.", ".", 1)
-        layer = network.get_submodule(path)
-        network.set_submodule(path, Int8Linear(layer, codes.to(network.device), scale.to(network.device)))
+        network.set_submodule(path, Int8Linear(network.get_submodule(path), codes, scale))
+    torch.cuda.empty_cache()  # first, or the rows would lie scattered over the memory that the weights leave
+    network.model.vision_tower.to(device)
 
 
 def keep_rows(network: Gemma3ForConditionalGeneration, codes: torch.Tensor, scale: torch.Tensor, dtype) -> None:

@@ -12,7 +12,7 @@ from engine.phantoms.draw import DRAW
 from engine.phantoms.write import FILM_SCALE, write_png
 
 # So many that LoRA is aimed at what is new and not at which films were drawn: docs/train-a-model.md
-COUNTS = {Task.BONE_AGE: 150, Task.ROP: 75, Task.FRACTURE: 150}
+COUNTS = {Task.BONE_AGE: 300, Task.ROP: 75, Task.FRACTURE: 150}
 SITE = "A"
 EVERY_VAL = 5  # one in so many watches the training instead
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/site_shift.py [--work_dir DIR] [--json FILE] [--train_vision True ...]
 
-150 hands and 150 wrists of phantom site B with their right answers train the phantom model; with them go 150 hands,
+150 hands and 150 wrists of phantom site B with their right answers train the phantom model; with them go 300 hands,
 150 wrists and 75 fundi of site A, marked as replayed, so that it does not forget the films it knows. A fifth of all is
 held out to stop by. Reported on fresh phantoms of both sites, none of which trained or chose anything, with 95 %
 intervals of the change over the same films before and after."""
@@ -35,7 +35,7 @@ from engine.phantoms.write import make_phantoms  # noqa: E402
 from engine.radiology_metrics import RadiologyMetrics  # noqa: E402
 
 CASES = {  # view: ((site, count, seed of the USER range), ...)
-    View.HAND: (("B", 150, 41), ("A", 150, 42)),
+    View.HAND: (("B", 150, 41), ("A", 300, 42)),
     View.WRIST: (("B", 150, 41), ("A", 150, 42)),
     View.FUNDUS: (("A", 75, 42),),
 }

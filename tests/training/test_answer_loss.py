@@ -1,5 +1,7 @@
 """The sampled month loss against the exact one, and the fast pass against the library's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,19 @@ def test_hard_labels_are_plain_cross_entropy(network, processor, examples):
     head = len(loss.trees[Task.BONE_AGE].head_ids)
     weights = torch.tensor([0.05] * head + [1.0] * (len(each) - head - 1) + [0.05])
     assert ours == pytest.approx((weights * each).sum().item(), rel=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["hard", "tree"])
+def test_a_replayed_film_counts_as_often_as_asked(network, processor, examples, kind):
+    known = replace(examples[0], replay=True)
+
+    def value(weight, *some):
+        loss = AnswerLoss(processor, month_loss=kind, month_sd=1.5, replay_weight=weight)
+        return loss(network, processor.collate(some), [loss.target(e) for e in some], features(len(some))).item()
+
+    alone, other = value(1.0, known), 2 * value(1.0, known, examples[1]) - value(1.0, known)
+    assert value(3.0, known, examples[1]) == pytest.approx((3 * alone + other) / 2, rel=1e-4)
 
 
 def test_logsumexps_gradient_is_the_softmax():
