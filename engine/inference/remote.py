@@ -188,10 +188,11 @@ class Resize:
     """What Gemma 3's image processor does before it normalises: so large a square, RGB, channels first."""
 
     def __init__(self, side: int, resample: int) -> None:
-        self.side, self.resample = side, resample
+        self.size, self.resample = {"height": side, "width": side}, resample
 
     def __call__(self, images: Sequence[Image.Image], **how: Any) -> dict[str, np.ndarray]:
-        squares = [image.convert("RGB").resize((self.side, self.side), self.resample) for image in images]
+        side = self.size["height"]
+        squares = [image.convert("RGB").resize((side, side), self.resample) for image in images]
         return {"pixel_values": np.stack([np.asarray(square).transpose(2, 0, 1) for square in squares])}
 
 

@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx2
 import numpy as np
 import pytest
 
 from db import migrate
+from db.models import StudyStatus
+from db.session import session_scope
 from engine.errors import ModelUnavailable, PediScreenError, ReaderLost, ReaderUnavailable, ReadFailed
 from engine.findings.answers import Task
 from engine.inference import remote, wire
@@ -30,6 +33,11 @@ from engine.jobs import model_in_use, read_pending
 from engine.jobs.read_pending import PendingReads, read_images
 from engine.phantoms.hand import hand
 from engine.phantoms.wrist import wrist
+from engine.phantoms.write import make_phantoms
+from engine.services import worklist
+from engine.services.accounts import demo_reader, service_actor
+from engine.services.ingest import ingest_file
+from engine.services.reading import READY
 from engine.settings import PROJECT_DIR, settings
 from tests.engine.inference.pictures import picture
 from tests.fake_door import TOKEN, WordyReader, door
@@ -41,26 +49,31 @@ from tests.workstation import read_of
 def there(tmp_path_factory) -> Iterator[str]:
     """The address of a worker process with the phantom model and a data folder of its own."""
     folder, port = tmp_path_factory.mktemp("there"), free_port()
-    environment = os.environ | {
-        "PEDISCREEN_DATA_DIR": str(folder),
-        "PEDISCREEN_READS_PORT": str(port),
-        "PEDISCREEN_READS_TOKEN": TOKEN,
-    }
     migrate.upgrade(f"sqlite:///{folder}/pediscreen.sqlite")
-    with (folder / "worker.log").open("wb") as log:
-        command = [sys.executable, "-m", "engine.cli", "worker"]
-        worker = subprocess.Popen(command, cwd=PROJECT_DIR, env=environment, stdout=log, stderr=log)
-    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
-    while True:
-        try:
-            RemoteReader(url, TOKEN)
-            break
-        except ModelUnavailable as not_yet:
-            assert worker.poll() is None and time.monotonic() < deadline, not_yet
-            time.sleep(0.2)
+    worker = worker_process(folder, PEDISCREEN_READS_PORT=str(port))
+    url = f"http://127.0.0.1:{port}"
+    until_it_answers(url, worker)
     yield url
     worker.terminate()
     assert worker.wait(30) == 0
+
+
+def worker_process(folder: Path, **environment: str) -> subprocess.Popen:
+    environment = os.environ | {"PEDISCREEN_DATA_DIR": str(folder), "PEDISCREEN_READS_TOKEN": TOKEN} | environment
+    with (folder / "worker.log").open("ab") as log:
+        command = [sys.executable, "-m", "engine.cli", "worker"]
+        return subprocess.Popen(command, cwd=PROJECT_DIR, env=environment, stdout=log, stderr=log)
+
+
+def until_it_answers(url: str, worker: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            RemoteReader(url, TOKEN)
+            return
+        except ModelUnavailable as not_yet:
+            assert worker.poll() is None and time.monotonic() < deadline, not_yet
+            time.sleep(0.2)
 
 
 @pytest.fixture(autouse=True)
@@ -343,6 +356,50 @@ def test_films_wait_while_the_other_machine_is_down_and_are_read_when_it_is_back
     assert waiting.reads_by_image() == dict.fromkeys(ids, 1)
 
 
+@pytest.mark.slow
+def test_two_workers_of_which_one_has_the_model_and_is_killed(tmp_path, data_dir, database_url):
+    """Both as they are started on two machines: what is there waits while the other is away, and says so."""
+    there, port = tmp_path / "there", free_port()
+    there.mkdir()
+    migrate.upgrade(f"sqlite:///{there}/pediscreen.sqlite")
+    url = f"http://127.0.0.1:{port}"
+    far = worker_process(there, PEDISCREEN_READS_PORT=str(port))
+    until_it_answers(url, far)
+    near = worker_process(data_dir, PEDISCREEN_MODEL=url)
+    films = [file.path for file in make_phantoms(tmp_path / "films", "wrist", 2, 4_500_000_000)]
+
+    def overview():
+        with session_scope(database_url) as session:
+            return worklist.overview(session, demo_reader())
+
+    def arrive(film: Path) -> None:
+        with session_scope(database_url) as session:
+            assert ingest_file(session, service_actor("test"), film, film.name).outcome == "accepted"
+
+    def until(condition) -> None:
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < deadline and near.poll() is None, overview()
+            time.sleep(0.2)
+
+    try:
+        arrive(films[0])
+        until(lambda: overview().by_status[StudyStatus.AWAITING_REVIEW] == 1)
+        far.kill()
+        far.wait()
+        arrive(films[1])
+        until(lambda: f"{url} does not answer" in (overview().workers[0].detail or ""))
+        assert overview().by_status[StudyStatus.AWAITING_READ] == 1
+        far = worker_process(there, PEDISCREEN_READS_PORT=str(port))
+        until(lambda: overview().by_status[StudyStatus.AWAITING_REVIEW] == 2)
+        until(lambda: overview().workers[0].detail == READY)
+        assert overview().workers[0].model_version == RemoteReader(url, TOKEN).model_version
+    finally:
+        for worker in (near, far):
+            worker.kill()
+            worker.wait()
+
+
 # ---------------------------------------------------------------- addresses, certificates, settings
 
 
@@ -381,9 +438,20 @@ def test_a_model_that_has_changed_meanwhile_gets_its_images_anew(data_dir):
         reader.image_processor = type("Larger", (), {"size": {"height": 896}, "resample": 2})
         with pytest.raises(ReaderUnavailable, match="takes images of 896 pixels now"):
             away.read_pixels(PIXELS, Task.FRACTURE, [ReadContext()])
-        assert away.image_processor.side == 896
+        assert away.image_processor.size["height"] == 896
         larger = np.zeros((1, 3, 896, 896), np.uint8)
         assert away.read_pixels(larger, Task.FRACTURE, [ReadContext()])[0].model_version == "fake 1"
+
+
+def test_a_worker_whose_model_is_elsewhere_passes_on_what_its_own_door_is_asked(data_dir):
+    """As on a laptop, whose review page asks its own worker for words."""
+    with door(WordyReader()) as (far, _):
+        near_reader = RemoteReader(f"http://127.0.0.1:{far}", TOKEN)
+        with door(near_reader) as (near, _):
+            away = RemoteReader(f"http://127.0.0.1:{near}", TOKEN)
+            assert away.image_processor.size == near_reader.image_processor.size
+            assert away.read_pixels(PIXELS, Task.FRACTURE, [ReadContext()])[0].model_version == "fake 1"
+            assert "".join(away.words(PIXELS[0], Task.FRACTURE, ReadContext())) == "The physis is open."
 
 
 def test_words_come_one_by_one(data_dir):
