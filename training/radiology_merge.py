@@ -111,6 +111,7 @@ def main(config: MergeConfig) -> dict:
     reader = load_reader(base, None, gated=False, in_four_bits=False)
     before = parity.read_all(reader, data)
     adapted = adapter.put_on(reader.network)
+    reader.layers_changed()
     unmerged = parity.read_all(reader, data)
 
     config.output_path.parent.mkdir(parents=True, exist_ok=True)

@@ -112,6 +112,11 @@ class Reader:
     def image_processor(self):
         return self.processor.image_processor
 
+    def layers_changed(self) -> None:
+        """To be called after the network got other layers, such as an adapter's: a GPU has recorded those before."""
+        if self._fast:
+            self._fast.forget_graphs()
+
     def image_tokens(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """(n, image tokens, hidden): the projected output of the vision tower, by the library's own modules."""
         return self._library_tokens(self.image_processor(list(images), return_tensors="pt")["pixel_values"])

@@ -113,3 +113,22 @@ def test_a_graph_forgets_the_batch_before(on_a_gpu):
     fast.image_tokens(pixels[2:])
     assert torch.equal(kept, first)
     assert torch.equal(fast.image_tokens(pixels[:3]), first)
+
+
+@pytest.mark.gpu
+@torch.inference_mode()
+def test_layers_put_on_later_are_read_with_once_the_graphs_are_forgotten(on_a_gpu, processor):
+    network, fast, pixels = on_a_gpu
+    prompts = [prompt_ids(processor, Task.FRACTURE, KNOWN[0])] * 2
+    tokens = fast.image_tokens(pixels[:2])
+    before = [fast.scores(Task.FRACTURE, prompts, tokens) for _ in range(3)][-1]
+    layer = network.model.language_model.layers[0].mlp
+    kept, layer.down_proj = layer.down_proj, copy.deepcopy(layer.down_proj)
+    layer.down_proj.weight.mul_(1.5)
+    fast.forget_graphs()
+    changed = fast.scores(Task.FRACTURE, prompts, tokens)
+    expected = log_probabilities(network, fast.trees[Task.FRACTURE], prompts, tokens)[0]
+    layer.down_proj = kept
+    fast.forget_graphs()
+    assert not torch.allclose(changed, before, atol=1e-3)
+    assert torch.allclose(changed.softmax(-1), expected.softmax(-1), atol=1e-4)
