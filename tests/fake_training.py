@@ -1,13 +1,15 @@
 """Training steps that need no model, for tests of what runs them: `python -m tests.fake_training` with the flags of
 training.train_radiology, training.radiology_merge or training.compare_models.
 
-FAKE_FAIL names the step that fails (with FAKE_SENTENCE), FAKE_STEP_S is what each of the ten training steps takes,
-FAKE_VERDICT how good the candidate is: "better", or "worse"."""
+FAKE_FAIL names the step that fails (with FAKE_SENTENCE, or as FAKE_CRASH says), FAKE_STEP_S is what each of the ten
+training steps takes, FAKE_VERDICT how good the candidate is: "better", or "worse"."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -69,10 +71,22 @@ def evaluate(flags: dict[str, str]) -> None:
     unfinished.rename(out)
 
 
+def crash(how: str | None) -> None:
+    if how == "disk_full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if how == "memory":
+        raise MemoryError
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "mistake":
+        raise ZeroDivisionError("division by zero")
+
+
 def main(arguments: list[str]) -> int:
     flags = {name.removeprefix("--"): value for name, value in zip(arguments[::2], arguments[1::2], strict=True)}
     step = "merge" if "adapter_path" in flags else "evaluate" if "candidate" in flags else "train"
     if os.environ.get("FAKE_FAIL") == step:
+        crash(os.environ.get("FAKE_CRASH"))
         sentence = os.environ.get("FAKE_SENTENCE", f"The {step} found something wrong.")
         print(f"fake_training: {sentence}", file=sys.stderr)
         return 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +34,9 @@ def correct_films(
     corrections: int,
     *,
     views: Sequence[str] = ("hand", "wrist"),
-    answer_of: Callable[[Answer, int], Answer] = lambda truth, number: truth,
     most_films: int = 1500,
 ) -> Decided:
-    """Hands and wrists in turn until there are as many corrections; a read that is right is confirmed instead.
-
-    `answer_of`: what the reader says, of the truth and the film's number."""
+    """Hands and wrists in turn until there are as many corrections; a read that is right is confirmed instead."""
     done = Decided()
     batch = 0
     while done.corrected < corrections and done.films < most_films:
@@ -54,7 +51,7 @@ def correct_films(
         with session_scope(database_url) as session:
             for image_id, truth in truths.items():
                 done.films += 1
-                verdict = _decide(session, image_id, answer_of(truth, done.films))
+                verdict = _decide(session, image_id, truth)
                 done.corrected += verdict is Verdict.CORRECTED
                 done.confirmed += verdict is Verdict.CONFIRMED
                 if done.corrected == corrections:

@@ -95,8 +95,7 @@ def main(config: ComparisonConfig) -> dict[str, Any]:
         records: list[dict[str, Any]] = []
         report(0, total)
         is_one_tower = None
-        for batch in batches(chain(cases, reference_cases(drawn))):
-            pictures = [case.picture() for case in batch]
+        for batch, pictures in with_pictures(batches(chain(cases, reference_cases(drawn)))):
             images = [picture.convert("RGB") for picture in pictures]
             if is_one_tower is None:
                 is_one_tower = see_alike(readers, images)
@@ -181,6 +180,16 @@ def batches(cases: Iterable[Case]) -> Iterator[list[Case]]:
     for _, of_task in groupby(cases, key=lambda case: case.task):
         while batch := list(islice(of_task, BATCH)):
             yield batch
+
+
+def with_pictures(found: Iterator[list[Case]]) -> Iterator[tuple[list[Case], list[Image.Image]]]:
+    """Each batch with what both models are shown; that is opened or drawn while the batch before it is read."""
+    shown = ((batch, [case.picture() for case in batch]) for batch in found)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, shown, None)
+        while (ready := coming.result()) is not None:
+            coming = pool.submit(next, shown, None)
+            yield ready
 
 
 def see_alike(readers: tuple[Reader, Reader], images: Sequence[Image.Image]) -> bool:

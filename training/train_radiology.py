@@ -408,6 +408,8 @@ def train(config, state, network, optimizer, loss, processor, examples, tokens) 
     if found:
         seen = train_checkpoint.load(found, network, optimizer)
         step, best, stale = seen["step"], seen["best"], seen["stale"]
+        if state.is_main_process:
+            print(f"Going on from step {step}.")
     log = TrainLog(config.output_dir, config.as_json(), step, writes=state.is_main_process)
     if not found:
         figures = validation()

@@ -4,8 +4,9 @@
 
 Real steps on the phantom model with few films, a short training and a short comparison (quick_steps.py). The same
 decisions are retrained on twice, each time in a data folder of its own: once undisturbed, once with kill -9 at random
-moments of every step. Compared are the data set, the weights, the gate's figures; what is left on disk and which
-processes live is looked at too. With --work_dir the corrected films are kept for the next time."""
+moments of every step, twice between two training steps. Compared are the data set, the weights, the certificate of the
+merging but for its times and memory, and the gate's figures; what is left on disk and which processes live is looked at
+too. With --work_dir the corrected films are kept for the next time."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -34,15 +36,18 @@ from db.session import engine_for, session_scope  # noqa: E402
 from engine.services import lineage, retrain  # noqa: E402
 from engine.services.accounts import demo_admin  # noqa: E402
 from engine.services.retrain import RetrainSettings  # noqa: E402
+from engine.services.retrain_run import LOG  # noqa: E402
 from engine.settings import settings  # noqa: E402
 from tests.pediscreen_up import free_port  # noqa: E402
 
 ADMIN = demo_admin()
 CORRECTIONS = 130  # of hands alone: a fifth of them have to test
 TRAINING = {"epochs": 1, "max_steps": 15, "augmented_views": 1, "save_every": 3}
-# kills by the step they fall into, in this order; the gate takes a moment only
-TARGETS = ["snapshot"] * 2 + ["train"] * 3 + ["merge"] * 2 + ["evaluate"] * 2 + ["gate"]
-LATEST_S = {"snapshot": 6.0, "train": 90.0, "merge": 12.0, "evaluate": 20.0, "gate": 1.0}
+# kills by what they fall into, in this order: a step of the run, or a training step ("learning"); the gate takes a
+# moment only
+TARGETS = ["snapshot"] * 2 + ["train"] + ["learning"] * 2 + ["merge"] * 2 + ["evaluate"] * 2 + ["gate"]
+LATEST_S = {"snapshot": 6.0, "train": 20.0, "learning": 1.0, "merge": 12.0, "evaluate": 15.0, "gate": 1.0}
+CERTIFICATE, OF_THE_MACHINE = "parity.json", ("load_seconds", "peak_memory_bytes_of_this_run")
 WITHIN_S = 3600
 WORKER = ("tests.benchmarks.quick_steps", "worker")
 
@@ -66,7 +71,9 @@ def main() -> int:
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1, default=str))
     for kill in killed["kills"]:
-        print(f"killed the {kill['what']} in {kill['step']} after {kill['after_s']:.1f} s of it")
+        learnt = f", {kill['training_steps']} training steps" if kill["training_steps"] else ""
+        print(f"killed the {kill['what']} in {kill['step']} after {kill['after_s']:.1f} s of it{learnt}")
+    print(f"training went on from step {', '.join(killed['went_on_from'])}")
     print(f"starts of each step: {killed['starts']}")
     print(f"undisturbed {undisturbed['seconds']:.0f} s, killed {killed['seconds']:.0f} s")
     print("the same end, nothing twice, nothing left behind" if not problems else "\n".join(problems))
@@ -112,19 +119,21 @@ def one_run(data_dir: Path, targets: list[str], rng: random.Random) -> dict:
     if targets:
         web, port = start_web()
     for target in targets:
-        step, since = wait_for_step(url, run_id, target)
+        step, since = wait_for_step(url, run_id, RetrainStep.TRAIN if target == "learning" else target)
         if step is None:
             break
-        wait_s = rng.uniform(0, LATEST_S[target])
-        time.sleep(wait_s)
+        if target == "learning":
+            wait_for_training_step(url, run_id, rng.randint(1, TRAINING["max_steps"] - 1))
+        time.sleep(rng.uniform(0, LATEST_S[target]))
         step_now = view(url, run_id).step
         os.kill(worker.pid, signal.SIGKILL)
         worker.wait()
-        kills.append({"what": "worker", "step": step_now, "after_s": time.time() - since})
+        reached = view(url, run_id).training_steps
+        kills.append({"what": "worker", "step": step_now, "after_s": time.time() - since, "training_steps": reached})
         if step_now == RetrainStep.TRAIN and web is not None and not any(k["what"] == "web" for k in kills):
             os.kill(web.pid, signal.SIGKILL)
             web.wait()
-            kills.append({"what": "web", "step": step_now, "after_s": time.time() - since})
+            kills.append({**kills[-1], "what": "web"})
             web, port = start_web(port)
         worker = start(*WORKER)
         wait_until(lambda step_now=step_now: was_begun_again(url, run_id, step_now, kills), 180)
@@ -149,6 +158,7 @@ class Seen:
         self.is_on = run.is_on
         self.starts = {one.step.value: one.starts for one in run.steps}
         self.step = next((one.step.value for one in run.steps if one.state == "running"), None)
+        self.training_steps = len(run.curve.loss)
 
 
 def view(url: str, run_id: int) -> Seen:
@@ -171,6 +181,12 @@ def wait_for_step(url: str, run_id: int, target: str) -> tuple[str | None, float
             return None, 0.0
         if now.step is not None and order.index(now.step) >= order.index(target):
             return now.step, time.time()
+        time.sleep(0.05)
+
+
+def wait_for_training_step(url: str, run_id: int, number: int) -> None:
+    """At most until training is over."""
+    while (now := view(url, run_id)).step == RetrainStep.TRAIN and now.training_steps < number:
         time.sleep(0.05)
 
 
@@ -218,11 +234,16 @@ def describe(url: str, run_id: int, data_dir: Path) -> dict:
         "starts": {one.step.value: one.starts for one in run.steps},
         "training_steps": [step for step, _ in run.curve.loss],
         "candidates": [row.name for row in models],
-        "files": {  # parity.json differs, in its times and its figures; why is open
+        "went_on_from": re.findall(r"Going on from step (\d+)", (data_dir / "retrain" / str(run_id) / LOG).read_text()),
+        "files": {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted((data_dir / "models").glob("*/*"))
-            if path.name != "parity.json"
+            if path.name != CERTIFICATE
         },
+        "certificate": [
+            {name: found for name, found in json.loads(path.read_text()).items() if name not in OF_THE_MACHINE}
+            for path in (data_dir / "models").glob(f"*/{CERTIFICATE}")
+        ],
         "model_folders": sorted(path.name for path in (data_dir / "models").glob("*")),
         "left_in_run_folder": sorted(path.name for path in (data_dir / "retrain" / str(run_id)).iterdir()),
     }
@@ -244,11 +265,18 @@ def compare(undisturbed: dict, killed: dict) -> list[str]:
             "decision",
             "candidates",
             "files",
+            "certificate",
             "model_folders",
             "left_in_run_folder",
         )
         if undisturbed[name] != killed[name]
     ]
+    learnt = any(
+        kill["step"] == RetrainStep.TRAIN and kill["training_steps"] > TRAINING["save_every"]
+        for kill in killed["kills"]
+    )
+    if learnt and not killed["went_on_from"]:
+        problems.append("training never went on from a checkpoint")
     for name, run in (("undisturbed", undisturbed), ("killed", killed)):
         if run["state"] not in (RetrainState.AWAITING_SIGNATURE, RetrainState.HELD):
             problems.append(f"{name}: ended {run['state']}: {run['message']}")

@@ -123,7 +123,7 @@ def killed_and_gone_on_with(data, output, cache, undisturbed: dict[int, float]):
     process.communicate()
     assert not (output / "lora").exists()
     reached = len(losses(output))
-    finished(*arguments(data, output, cache))
+    assert "Going on from step" in finished(*arguments(data, output, cache))
     ours = losses(output)
     assert 0 < reached < len(undisturbed) and ours.keys() == undisturbed.keys()
     assert max(abs(ours[s] - undisturbed[s]) for s in undisturbed) < 1e-4

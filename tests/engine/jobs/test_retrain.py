@@ -1,5 +1,6 @@
 """engine.jobs.retrain with fake training steps: whatever happens on the way, a run ends as it should, once."""
 
+import errno
 import os
 import signal
 import threading
@@ -32,6 +33,10 @@ def enough(monkeypatch):
 
 @pytest.fixture
 def work(database_url):
+    return worker_of(database_url)
+
+
+def worker_of(database_url):
     """Does a run in this process, without a queue; the sentence it ends with is in the row."""
     retraining = fake_retraining(database_url, threading.Event())
 
@@ -129,14 +134,52 @@ def test_a_training_without_gain_is_said_to_be_so(session, work, monkeypatch):
     assert view(session, run_id).message.startswith("No gain: at no moment of the training")
 
 
-def test_a_step_that_crashes_is_said_to_have_stopped(session, work, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
+NO_MEMORY = "The machine ran out of memory, or somebody ended the process. Free some memory and start again."
+DISK_FULL = "The disk is full: free some space and start again."
 
-    monkeypatch.setattr(bound_process.subprocess, "Popen", full)
+
+@pytest.mark.parametrize(
+    ("step", "crash", "sentence"),
+    [
+        ("train", "disk_full", DISK_FULL),
+        ("merge", "disk_full", DISK_FULL),
+        ("evaluate", "disk_full", DISK_FULL),
+        ("train", "memory", NO_MEMORY),
+        ("evaluate", "killed", NO_MEMORY),
+        (
+            "evaluate",
+            "mistake",
+            "Fake_training stopped unexpectedly (exit status 1). Its last words: ZeroDivisionError: division by zero.",
+        ),
+    ],
+)
+def test_a_step_that_crashes_ends_the_run_with_a_sentence(session, work, monkeypatch, data_dir, step, crash, sentence):
+    monkeypatch.setenv("FAKE_FAIL", step)
+    monkeypatch.setenv("FAKE_CRASH", crash)
     run_id = retrain.start(session, ADMIN)
     work(run_id)
-    assert view(session, run_id).message.startswith("The disk is full")
+    seen = view(session, run_id)
+    assert seen.state is RetrainState.FAILED
+    assert seen.message == f"{sentence} The model in use was not touched."
+    assert left_in(run_id) <= KEPT_AFTER
+    assert registry.in_use(session, ADMIN) is None and lineage.models(session, ADMIN) == []
+
+
+@pytest.mark.parametrize("where", ["snapshot", "process"])
+def test_a_disk_that_is_full_before_a_step_s_process_is_said_to_be_so(session, database_url, work, monkeypatch, where):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if where == "process":
+        monkeypatch.setattr(bound_process.subprocess, "Popen", full)
+    else:
+        monkeypatch.setattr("tests.fake_retraining.fake_snapshot", full)
+        work = worker_of(database_url)
+    run_id = retrain.start(session, ADMIN)
+    work(run_id)
+    seen = view(session, run_id)
+    assert seen.state is RetrainState.FAILED
+    assert seen.message == "The disk is full: free some space. The model in use was not touched."
 
 
 def test_a_full_disk_is_noticed_before_the_start(session, monkeypatch):

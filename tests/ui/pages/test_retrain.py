@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +24,10 @@ ADMIN = demo_admin()
 @pytest.fixture
 def awaiting(session: Session, database_url: str, monkeypatch: pytest.MonkeyPatch) -> int:
     """A run whose candidate the gate has let through."""
+    return done(session, database_url, monkeypatch)
+
+
+def done(session: Session, database_url: str, monkeypatch: pytest.MonkeyPatch) -> int:
     preview = SimpleNamespace(enough=True, why_not=None, estimate_minutes=6.0)
     with monkeypatch.context() as patched:
         patched.setattr(training_set, "preview", lambda session, actor: preview)
@@ -112,4 +117,55 @@ def test_a_declined_candidate_is_kept_and_not_used(open_page: OpenPage, session:
     next(button for button in at.button if button.label == "Decline").click().run()
     assert "Declined by Demo admin: Two cases got worse" in everything_said(at)
     session.rollback()
+    assert registry.in_use(session, ADMIN) is None
+
+
+@pytest.mark.parametrize(
+    ("step", "crash", "sentence"),
+    [
+        ("train", "disk_full", "The disk is full: free some space and start again."),
+        ("evaluate", "killed", "The machine ran out of memory, or somebody ended the process."),
+    ],
+)
+def test_a_run_that_failed_says_why(
+    open_page: OpenPage,
+    add_case: AddCase,
+    session: Session,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    crash: str,
+    sentence: str,
+) -> None:
+    add_case()
+    monkeypatch.setenv("FAKE_FAIL", step)
+    monkeypatch.setenv("FAKE_CRASH", crash)
+    run_id = done(session, database_url, monkeypatch)
+    said = everything_said(open_page("retrain"))
+    assert f"Run {run_id}, failed: {sentence}" in said
+    assert "The model in use was not touched." in said
+
+
+def test_a_run_that_the_gate_held_says_why(
+    open_page: OpenPage, add_case: AddCase, session: Session, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_case()
+    monkeypatch.setenv("FAKE_VERDICT", "worse")
+    run_id = done(session, database_url, monkeypatch)
+    said = everything_said(open_page("retrain"))
+    assert f"Run {run_id}, held: The gate held the new model back. Worse: bone age" in said
+
+
+def test_a_candidate_whose_files_were_changed_is_said_to_be_so(
+    open_page: OpenPage, session: Session, awaiting: int, data_dir: Path
+) -> None:
+    (weights,) = (data_dir / "models").rglob("model.safetensors")
+    weights.write_bytes(b"something else")
+    at = open_page("retrain")
+    at.text_area(key="retrain_comment").input("Fewer errors at site B")
+    next(button for button in at.button if button.label.startswith("Sign and put")).click().run()
+    assert "changed or damaged" in everything_said(at)
+    session.rollback()
+    seen = retrain.run(session, ADMIN, awaiting)
+    assert seen.state is RetrainState.FAILED and seen.message.endswith("The model in use was not touched.")
     assert registry.in_use(session, ADMIN) is None
