@@ -259,7 +259,7 @@ def _model(here: Settings, hub_needs: list[access.Requirement]) -> Check:
         found = f"phantom (synthetic images only, not for diagnostic use){with_adapter}"
         return Check("Model", "in use", State.OK, found)
     if not access.is_hub_name(here.model):
-        if not (Path(here.model) / "config.json").is_file():
+        if not ((Path(here.model) / "config.json").is_file() or model_folder.is_gguf(Path(here.model))):
             lost = f"PEDISCREEN_MODEL={here.model} is neither a hub name nor a folder with config.json"
             return Check("Model", "in use", State.MISSING, lost, "Correct it, or unset it for the phantom model.")
         return Check("Model", "in use", State.OK, f"{here.model}{with_adapter}")

@@ -30,7 +30,8 @@ from transformers import Gemma3Config, HfArgumentParser
 from engine.errors import PediScreenError
 from engine.findings.answers import Task
 from engine.inference.checkpoint import load_reader
-from engine.inference.gguf import TEXT_FILE, VISION_FILE, GgufReader
+from engine.inference.gguf import VISION_FILE, GgufReader
+from engine.inference.model_folder import GGUF_FILE
 from engine.settings import model_dir
 from training import parity
 
@@ -86,7 +87,7 @@ def export(folder: Path, output_path: Path, *, four_bit_model: Path, data: dict[
         convert(source, f16)
         convert(source, made / VISION_FILE, "--mmproj")
         shutil.rmtree(source)
-        quantise(f16, made / TEXT_FILE)
+        quantise(f16, made / GGUF_FILE)
         f16.unlink()
         for file in folder.iterdir():
             if file.suffix in (".json", ".jinja") and not file.name.startswith(("config", "model", "training")):

@@ -4,8 +4,9 @@ llama.cpp puts the image block into the prompt without the blank lines that Gemm
 written beside the image marker here; a prompt whose tokens are not exactly those of `prompt_ids` raises ValueError.
 The chat endpoint cannot do that (the template trims the text), so prompts go to /completion.
 
-There is no gate, for llama.cpp does not give out image features: this reader checks an export and is not for the
-worklist."""
+PEDISCREEN_MODEL=D/gguf has a worker read so. There is no gate, for llama.cpp does not give out image features: an image
+of something else gets a read like any other. The phantom model, which must abstain on real films, is therefore never
+read so but for checks."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,16 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 
-from engine.errors import ModelUnavailable
-from engine.findings.answers import ALLOWED, Task
+from engine.errors import ModelUnavailable, ReaderUnavailable, Refused
+from engine.findings.answers import ALLOWED, Task, View
+from engine.imaging.preprocess import model_pixels
 from engine.inference.answer_tree import AnswerTree
-from engine.inference.checkpoint import ReadingCard
-from engine.inference.prompts import chat, prompt_ids, prompt_text
+from engine.inference.model_folder import GGUF_FILE, ReadingCard, version_name
+from engine.inference.prompts import TRIAGE, chat, prompt_ids, prompt_text
 from engine.inference.read import Read, ReadContext
 from engine.inference.reader import SEX_UNKNOWN, no_read, read_of
 
-TEXT_FILE, VISION_FILE = "model-Q4_K_M.gguf", "mmproj-f16.gguf"
+VISION_FILE = "mmproj-f16.gguf"
 MOST_LIKELY = 100  # next tokens asked for; one that is not among them counts as impossible
 LEAST_REACH = 1e-4  # a branch of the answer tree under this probability is not followed
 CONTEXT_TOKENS = 2048
@@ -44,7 +46,7 @@ CONTEXT_TOKENS = 2048
 class GgufReader:
     """llama.cpp with a model's two files, on a loopback port of this process, behind a key of its own."""
 
-    def __init__(self, folder: Path, *, text_file: str = TEXT_FILE) -> None:
+    def __init__(self, folder: Path, *, text_file: str = GGUF_FILE) -> None:
         """Raises ModelUnavailable where llama.cpp or a file is missing or cannot be loaded."""
         try:
             import xllamacpp
@@ -54,8 +56,10 @@ class GgufReader:
             if not (folder / name).is_file():
                 raise ModelUnavailable(f"{folder} holds no {name}: run python -m training.export_gguf")
         self.processor = AutoProcessor.from_pretrained(folder, backend="pil")
-        self.card = ReadingCard(**json.loads((folder / "reading.json").read_text(encoding="utf-8")))
-        self.model_version = f"{self.card.name} gguf"
+        self.card = ReadingCard.of(folder, folder.name)
+        self.model_version = version_name(folder)
+        self.is_phantom = self.card.is_phantom
+        self.is_on_gpu = False
         self._trees = {task: AnswerTree.build(answers, self.processor.tokenizer) for task, answers in ALLOWED.items()}
         self._prompts: dict[str, tuple[str, str]] = {}
         self._key = secrets.token_hex(16)
@@ -71,24 +75,53 @@ class GgufReader:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes by a proxy
         self._marker = self._ask("/props")["media_marker"]
 
+    def check_tokens(self) -> None:
+        """Raises ValueError if llama.cpp makes other tokens of a prompt than training did."""
+        for task in (*Task, TRIAGE):
+            self._prompt(task, ReadContext("F", 90))
+
+    @property
+    def image_processor(self):
+        return self.processor.image_processor
+
     def read(self, images: Sequence[Image.Image], task: Task, contexts: Sequence[ReadContext]) -> list[Read]:
         """As `Reader.read`, without the gate."""
-        return [self._read(image, Task(task), context) for image, context in zip(images, contexts, strict=True)]
+        return self.read_pixels(model_pixels(images, self.image_processor), task, contexts)
 
-    def _read(self, image: Image.Image, task: Task, context: ReadContext) -> Read:
+    def read_pixels(self, pixels: np.ndarray, task: Task, contexts: Sequence[ReadContext]) -> list[Read]:
+        """As `Reader.read_pixels`, one by one and without the gate."""
+        return [self._read(one, Task(task), context) for one, context in zip(pixels, contexts, strict=True)]
+
+    def triage_pixels(self, pixels: np.ndarray) -> list[tuple[View, dict[str, float]]]:
+        """As `Reader.triage_pixels`, without the gate."""
+        if not self.card.knows_triage:
+            return [(View.OTHER, {})] * len(pixels)
+        shares = [self._probabilities(one, TRIAGE, ReadContext()) for one in pixels]
+        return [
+            (list(View)[int(p.argmax())], {view.value: float(q) for view, q in zip(View, p, strict=True)})
+            for p in shares
+        ]
+
+    def words(self, pixels: np.ndarray, task: Task, context: ReadContext) -> Iterator[str]:
+        raise Refused("no_words", "Read through llama.cpp, this model gives no explanation.")
+
+    def _read(self, pixels: np.ndarray, task: Task, context: ReadContext) -> Read:
         start = time.perf_counter()
         if task is Task.BONE_AGE and context.sex is None:
             return no_read(task, SEX_UNKNOWN, self.model_version, 0.0)
-        p = self.probabilities(image, task, context)
+        p = self._probabilities(pixels, task, context)
         milliseconds = (time.perf_counter() - start) * 1000
         return read_of(task, self._trees[task].answers, p, self.model_version, milliseconds)
 
     def probabilities(self, image: Image.Image, task: str, context: ReadContext) -> torch.Tensor:
         """(n_answers,) float64 over the closed set, summing to 1."""
+        return self._probabilities(model_pixels([image], self.image_processor)[0], task, context)
+
+    def _probabilities(self, pixels: np.ndarray, task: str, context: ReadContext) -> torch.Tensor:
         tree = self._trees[task]
         before, after = self._prompt(task, context)
         ids = prompt_ids(self.processor, task, context)
-        picture = self._picture(image)
+        picture = _png(pixels)
         paths: list[list[int]] = [[]]  # node 0 is the head; node i + 1 the tree's node i
         children = defaultdict(list)
         for node, (token, parent) in enumerate(zip(tree.node_ids, tree.parents, strict=True)):
@@ -146,15 +179,6 @@ class GgufReader:
             raise ValueError(f"llama.cpp read {answer['tokens_evaluated']} tokens, training had {length}")
         return {top["id"]: top["logprob"] for top in answer["completion_probabilities"][0]["top_logprobs"]}
 
-    def _picture(self, image: Image.Image) -> str:
-        """The image as the processor resizes it, so that llama.cpp has nothing to resize; PNG in base64."""
-        processor = self.processor.image_processor
-        pixels = processor([image], return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
-        grey = (pixels * np.array(processor.image_std) + np.array(processor.image_mean)) * 255
-        file = io.BytesIO()
-        Image.fromarray(grey.round().astype(np.uint8)).save(file, "PNG", compress_level=1)
-        return base64.b64encode(file.getvalue()).decode()
-
     def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
@@ -166,3 +190,12 @@ class GgufReader:
             raise ModelUnavailable(
                 f"llama.cpp refused {path}: {error.read().decode(errors='replace')[:300]}"
             ) from error
+        except OSError as error:
+            raise ReaderUnavailable(f"llama.cpp does not answer: {error}") from error
+
+
+def _png(pixels: np.ndarray) -> str:
+    """(3, side, side) uint8, as large as the tower takes them so that llama.cpp has nothing to resize, in base64."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(file, "PNG", compress_level=1)
+    return base64.b64encode(file.getvalue()).decode()

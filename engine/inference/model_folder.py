@@ -17,6 +17,7 @@ from engine.settings import model_dir
 SUFFIXES = (".safetensors", ".json")
 NAMES = ("tokenizer.model",)
 CONFIG_FILE, CARD_FILE = "config.json", "reading.json"
+GGUF_FILE = "model-Q4_K_M.gguf"  # its folder is read through llama.cpp: engine.inference.gguf
 FINGERPRINT_BYTES = 1 << 25  # of each weight file; the phantom model's whole
 
 
@@ -39,7 +40,12 @@ class ReadingCard:
 
 def version_name(folder: Path) -> str:
     """What the reads of the model in `folder` carry: stable, and another for other weights."""
-    return f"{ReadingCard.of(folder, folder.name).name} ({fingerprint(folder)})"
+    name = ReadingCard.of(folder, folder.name).name
+    return f"{name} gguf ({fingerprint(folder, '*.gguf')})" if is_gguf(folder) else f"{name} ({fingerprint(folder)})"
+
+
+def is_gguf(folder: Path) -> bool:
+    return (folder / GGUF_FILE).is_file()
 
 
 def adapted_name(version: str, adapter: Path) -> str:

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,10 +22,11 @@ from engine.inference import model_folder, remote
 from engine.services import registry
 from engine.services.accounts import service_actor
 from engine.services.registry import Deployed
-from engine.settings import is_elsewhere, settings
+from engine.settings import PHANTOM_MODEL, is_elsewhere, settings
 
 if TYPE_CHECKING:
     from engine.inference.checkpoint import Reader
+    from engine.inference.gguf import GgufReader
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +52,34 @@ def load_reader(deployed: Deployed | None) -> Reader:
     except (ImportError, OSError) as missing:  # OSError: a library of theirs that this machine cannot load
         raise ModelUnavailable(f"What reads cannot be loaded: {missing}. Install again: make run") from missing
 
+    if deployed is None and model_folder.is_gguf(Path(here.model)):
+        return _through_llama_cpp(Path(here.model))
     if deployed is None:
         return checkpoint.load_reader(here.model, here.lora_adapter_path)
     model_folder.verify(deployed.folder, deployed.folder_sha256)
     reader = checkpoint.load_reader(str(deployed.folder), None)
     if reader.model_version != deployed.name:  # its reads would be recorded as another model's
         raise ModelUnavailable(f"The model in {deployed.folder.name} calls itself {reader.model_version}.")
+    return reader
+
+
+def _through_llama_cpp(folder: Path) -> GgufReader:
+    from engine.inference.gguf import GgufReader
+
+    if model_folder.ReadingCard.of(folder, folder.name).is_phantom:
+        raise ModelUnavailable(
+            f"{folder} holds the phantom model for llama.cpp, where it has no gate and would read real films. Use "
+            f"PEDISCREEN_MODEL={PHANTOM_MODEL}."
+        )
+    if settings().lora_adapter_path is not None:
+        raise ModelUnavailable(
+            "llama.cpp takes no LORA_ADAPTER_PATH: merge the adapter before the export, and unset it."
+        )
+    try:
+        reader = GgufReader(folder)
+        reader.check_tokens()
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"The model in {folder} cannot be read through llama.cpp: {error}") from error
     return reader
 
 

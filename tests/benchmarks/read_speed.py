@@ -1,8 +1,9 @@
 """How fast the shipped model reads on this machine's CPU: one film from file to answer, and a batch.
 
-    python -m tests.benchmarks.read_speed [--count 40] [--threads 2]
+    python -m tests.benchmarks.read_speed [--count 40] [--threads 2] [--gguf FOLDER]
 
-Prints medians and the resident memory of a process that has loaded and used the model as the worker does."""
+`--gguf`: what training.export_gguf made, through llama.cpp. Prints medians and the resident memory of a process that
+has loaded and used the model as the worker does."""
 
 from __future__ import annotations
 
@@ -20,16 +21,17 @@ from engine.imaging.display import display_pixels
 from engine.imaging.load import load_film
 from engine.imaging.preprocess import model_image
 from engine.inference.checkpoint import load_reader
+from engine.inference.gguf import GgufReader
 from engine.inference.read import ReadContext
 from engine.phantoms.write import make_phantoms
 
 TASKS = {"hand": Task.BONE_AGE, "fundus": Task.ROP, "wrist": Task.FRACTURE}
 
 
-def main(count: int, threads: int) -> None:
+def main(count: int, threads: int, gguf: Path | None) -> None:
     torch.set_num_threads(threads)
     start = time.perf_counter()
-    reader = load_reader("phantom", None)
+    reader = load_reader("phantom", None) if gguf is None else GgufReader(gguf)
     print(f"{reader.model_version}, {threads} threads; model loaded in {time.perf_counter() - start:.1f} s")
     with tempfile.TemporaryDirectory() as folder:
         for view, task in TASKS.items():
@@ -63,5 +65,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--gguf", type=Path)
     arguments = parser.parse_args()
-    main(arguments.count, arguments.threads)
+    main(arguments.count, arguments.threads, arguments.gguf)

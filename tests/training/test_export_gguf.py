@@ -7,18 +7,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.errors import ModelUnavailable
-from engine.findings.answers import Task
-from engine.inference import four_bit
+from engine.errors import ModelUnavailable, Refused
+from engine.findings.answers import Task, View
+from engine.imaging.preprocess import model_pixels
+from engine.inference import four_bit, model_folder
 from engine.inference.answer_tree import probabilities
 from engine.inference.checkpoint import load_reader
 from engine.inference.gguf import GgufReader
 from engine.inference.prompts import prompt_ids
 from engine.inference.read import ReadContext
+from engine.jobs import model_in_use
 from engine.phantoms.fundus import fundus
 from engine.phantoms.hand import hand
 from engine.phantoms.wrist import wrist
-from engine.settings import PHANTOM_MODEL_DIR
+from engine.settings import PHANTOM_MODEL_DIR, settings
 from tests.engine.inference.pictures import picture
 from training import export_gguf, parity
 from training.export_gguf import ExportConfig, ExportRefused
@@ -163,3 +165,36 @@ def test_an_exported_folder_may_be_published(exported, tmp_path):
         (model / name).write_text("{}")
     shutil.copytree(exported[0], model / "gguf")
     assert {"gguf/model-Q4_K_M.gguf", "gguf/mmproj-f16.gguf", "gguf/gguf.json"} <= set(files_to_publish(model))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_one_switch_reads_through_llama_cpp_what_the_export_reads(exported, tmp_path, data_dir, monkeypatch):
+    """PEDISCREEN_MODEL=D/gguf: for a model that is not the phantom one, which has no gate there."""
+    folder = tmp_path / "gguf"
+    shutil.copytree(exported[0], folder)
+    monkeypatch.setenv("PEDISCREEN_MODEL", str(folder))
+    settings.cache_clear()
+    with pytest.raises(ModelUnavailable, match="no gate and would read real films"):
+        model_in_use.load_reader(None)
+    (folder / "reading.json").write_text(json.dumps({"name": "somebody's model", "knows_triage": True}))
+    reader = model_in_use.load_reader(None)
+    assert reader.model_version == model_folder.configured_name(str(folder), None)
+    assert reader.model_version.startswith("somebody's model gguf (")
+    pictures = [picture(draw(parity.HELD_OUT + 7)) for draw in (hand, fundus, wrist)]
+    pixels = model_pixels(pictures, reader.image_processor)
+    four_bits = load_reader("phantom", None, gated=False)
+    for number, task in enumerate(Task):
+        (read,) = reader.read_pixels(pixels[number : number + 1], task, [ReadContext("M", 90)])
+        (other,) = four_bits.read([pictures[number]], task, [ReadContext("M", 90)])
+        if task is Task.BONE_AGE:
+            assert abs(read.median_months - other.median_months) <= 2
+        else:
+            assert read.answer == other.answer
+    assert [view for view, _ in reader.triage_pixels(pixels)] == [View.HAND, View.FUNDUS, View.WRIST]
+    with pytest.raises(Refused, match="no explanation"):
+        reader.words(pixels[0], Task.BONE_AGE, ReadContext("M"))
+    monkeypatch.setenv("LORA_ADAPTER_PATH", str(tmp_path))
+    settings.cache_clear()
+    with pytest.raises(ModelUnavailable, match="merge the adapter before the export"):
+        model_in_use.load_reader(None)
