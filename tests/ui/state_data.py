@@ -196,6 +196,12 @@ def normal(here: Place) -> list[Shot]:
         Shot("review-reject", f"review?study={hand.study_id}", "Not readable", act=lambda page: key(page, "x", "X")),
         Shot("review-keys", f"review?study={hand.study_id}", "Choose a key of the film", act=keymap),
         Shot("review-more", f"review?study={wrist.study_id}", "Film quality", act=lambda page: click(page, "More")),
+        Shot(
+            "review-words",
+            f"review?study={hand.study_id}",
+            "Nobody has checked them",
+            act=lambda page: click(page, "In words"),
+        ),
         Shot("adjudication", "adjudication", "Two readers, names hidden", ADJUDICATOR),
         Shot(
             "upload",
