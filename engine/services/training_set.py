@@ -47,8 +47,8 @@ SPLIT_SEED = 5  # never changed: with another one, patients that trained a model
 TRAIN_SHARE, VAL_SHARE = 0.65, 0.15  # of the patients; 20 % are the locked test set
 ABOUT_FILE = "data_set.json"
 
-# on two CPU cores, see docs/train-a-model.md; what merging and comparing take, and what a film takes in training
-SETUP_MINUTES, MINUTES_A_FILM = 3.0, 0.0095
+# on two CPU cores, see docs/retrain.md; what merging and comparing take, and what a film takes in training
+SETUP_MINUTES, MINUTES_A_FILM = 2.5, 0.006
 
 MIN_CORRECTIONS = 30  # of a task, to teach it; unverified, a round figure
 CONFIRMED_PER_CORRECTION = 2  # at most so many, or what the model knows already drowns what it shall learn
