@@ -73,7 +73,7 @@ def side_changed(now: Seen, others: Sequence[Seen]) -> Contradiction | None:
     last = max(earlier, key=lambda one: one.on)
     return Contradiction(
         "side_changed",
-        f"Side changed: {SIDE[last.side]} on {_day(last.on)}, {SIDE[now.side]} now. Check the marker on the film.",
+        f"Side changed: {SIDE[last.side]} on {_day(last.on)}, {SIDE[now.side]} on this film. Check its marker.",
     )
 
 
@@ -142,7 +142,7 @@ def _explains_going_back(earlier: Seen, later: Seen) -> bool:
 
 def _when(one: Seen, now: Seen, said: Callable[[Seen], str]) -> str:
     if one is now:
-        return f"{said(one)} now"
+        return f"{said(one)} on this film"
     return f"{said(one)} on {_day(one.on)}{'' if one.is_decided else ' (not reviewed)'}"
 
 

@@ -362,12 +362,12 @@ def test_the_child_stands_beside_the_read(open_page: OpenPage, add_case: AddCase
         add_case(Task.BONE_AGE, bone_age_answer(months), StudyDate=f"{year}0710", AcquisitionDate=f"{year}0710", **same)
     case = add_case(Task.BONE_AGE, bone_age_answer(110), ImageLaterality="R", PatientName="Roe^Jane", **same)
     said = everything_said(open_page("review", study=case.study_id))
-    assert "Side changed: left on 10 Jul 2024, right now." in said
+    assert "Side changed: left on 10 Jul 2024, right on this film." in said
     assert "Another name than on the film of 10 Jul 2024, under the same patient ID." in said
     assert "Roe" not in said and "Doe" not in said
     assert "10 Jul 2024 Hand, left, 8 y 4 m 10 y 0 m not reviewed" in said
     assert "2 more examinations 10 Jul 2022" in said
-    assert "Bone age fell by 10 months in 12 months: 10 y 0 m on 10 Jul 2024 (not reviewed), 9 y 2 m now" in said
+    assert "fell by 10 months in 12 months: 10 y 0 m on 10 Jul 2024 (not reviewed), 9 y 2 m on this film" in said
     assert "Pace −10 months in 12 months, since 10 Jul 2024" in said
 
 
