@@ -17,6 +17,7 @@ from engine.jobs import bound_process
 from engine.services import lineage, registry, retrain, training_set
 from engine.services.accounts import demo_admin
 from engine.services.retrain_run import run_folder
+from engine.settings import settings
 from tests.fake_retraining import fake_retraining
 from tests.fake_training import TRAINING_STEPS
 
@@ -310,3 +311,10 @@ def test_progress_is_read_from_what_the_process_says():
     assert bound_process.progress_in('{"done": 3, "of": 12}\n{"done": 6, "of": 12}\n') == ("", 0.5)
     bars = "image tokens: 100%|##########| 40/40 [00:03<00:00]\ntraining:  30%|###       | 3/10 [00:01<00:03, loss=0.4]"
     assert bound_process.progress_in(bars) == ("training", 0.3)
+
+
+def test_a_model_that_is_elsewhere_cannot_be_trained_here(session, monkeypatch):
+    monkeypatch.setenv("PEDISCREEN_MODEL", "https://gpu.example:8602")
+    settings.cache_clear()
+    with pytest.raises(Refused, match="can be trained only there"):
+        retrain.start(session, ADMIN)
