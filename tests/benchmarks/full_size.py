@@ -107,7 +107,7 @@ def main(arguments: argparse.Namespace) -> None:
     certificate = timed(
         "merge", steps, radiology_merge.main,
         radiology_merge.MergeConfig(
-            model / "lora", merged, images_per_task=2 if arguments.tiny else 24, min_agreement=0
+            model / "lora", merged, images_per_task=2 if arguments.tiny else 24, min_agreement=0, trained_on=data
         ),
     )  # fmt: skip
     read = timed("read", steps, reads, merged)
