@@ -26,8 +26,7 @@ def worker() -> None:
     quick = "tests.benchmarks.quick_steps"
     retrain.MODULES.update({RetrainStep.MERGE: quick, RetrainStep.EVALUATE: quick})
     replay.COUNTS.update(REPLAYED)
-    here = settings()
-    worker.main(data_dir=here.data_dir, database_url=here.database_url, jobs_url=here.jobs_url)
+    worker.main(settings())
 
 
 def step(arguments: list[str]) -> None:

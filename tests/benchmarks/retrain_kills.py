@@ -119,7 +119,7 @@ def one_run(data_dir: Path, targets: list[str], rng: random.Random) -> dict:
     if targets:
         web, port = start_web()
     for target in targets:
-        step, since = wait_for_step(url, run_id, RetrainStep.TRAIN if target == "learning" else target)
+        step, since = wait_for_step(url, run_id, RetrainStep.TRAIN if target == "learning" else target, worker)
         if step is None:
             break
         if target == "learning":
@@ -137,7 +137,7 @@ def one_run(data_dir: Path, targets: list[str], rng: random.Random) -> dict:
             web, port = start_web(port)
         worker = start(*WORKER)
         wait_until(lambda step_now=step_now: was_begun_again(url, run_id, step_now, kills), 180)
-    wait_until(lambda: not view(url, run_id).is_on, WITHIN_S)
+    wait_until(lambda: not view_while_alive(url, run_id, worker).is_on, WITHIN_S)
     wait_until(lambda: not leftovers(data_dir), 60, give_up=False)
     found = describe(url, run_id, data_dir) | {"seconds": time.time() - began, "kills": kills}
     for process in (worker, web):
@@ -166,6 +166,12 @@ def view(url: str, run_id: int) -> Seen:
         return Seen(retrain.run(session, ADMIN, run_id))
 
 
+def view_while_alive(url: str, run_id: int, worker: subprocess.Popen) -> Seen:
+    if worker.poll() is not None:
+        raise SystemExit(f"the worker ended by itself: see {settings().data_dir / 'worker.log'}")
+    return view(url, run_id)
+
+
 def was_begun_again(url: str, run_id: int, step: str | None, kills: list[dict]) -> bool:
     """The step that was killed has been taken up; otherwise the next kill would count twice."""
     now = view(url, run_id)
@@ -173,10 +179,10 @@ def was_begun_again(url: str, run_id: int, step: str | None, kills: list[dict]) 
     return not now.is_on or step is None or now.step != step or now.starts[step] > died
 
 
-def wait_for_step(url: str, run_id: int, target: str) -> tuple[str | None, float]:
+def wait_for_step(url: str, run_id: int, target: str, worker: subprocess.Popen) -> tuple[str | None, float]:
     order = [step.value for step in RetrainStep]
     while True:
-        now = view(url, run_id)
+        now = view_while_alive(url, run_id, worker)
         if not now.is_on:
             return None, 0.0
         if now.step is not None and order.index(now.step) >= order.index(target):
