@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from db import migrate
 from db.session import session_scope
@@ -32,6 +33,8 @@ def test_every_figure_is_the_same_on_both(tmp_path: Path) -> None:
             assert one.filter_words == other.filter_words
             for mine, theirs in zip((*one.tiles, *one.charts), (*other.tiles, *other.charts), strict=True):
                 assert rounded(mine) == rounded(theirs), mine.key
+        with session_scope(server) as session:
+            assert session.scalar(text("SHOW jit")) == "off", "compiling takes longer than counting"
 
 
 def sheets(url: str) -> list[Sheet]:
