@@ -15,11 +15,12 @@ from db.session import session_scope
 from engine.errors import Conflict, ModelUnavailable, Refused
 from engine.jobs import bound_process
 from engine.services import lineage, registry, retrain, training_set
-from engine.services.accounts import demo_admin
+from engine.services.accounts import demo_admin, service_actor
 from engine.services.retrain_run import run_folder
 from engine.settings import settings
 from tests.fake_retraining import fake_retraining
 from tests.fake_training import TRAINING_STEPS
+from tests.model_folders import change_record, write_model_folder
 
 ADMIN = demo_admin()
 KEPT_AFTER = {"log.txt", "metrics.jsonl", "training.json", "comparison", "change-record.md", "change-record.pdf"}
@@ -219,6 +220,20 @@ def test_a_model_in_use_whose_files_were_changed_ends_the_run(session, work, dat
     work(second)
     seen = view(session, second)
     assert seen.state is RetrainState.FAILED and "changed or damaged" in seen.message
+
+
+def test_a_model_put_in_use_since_the_comparison_stops_the_signature(session, work, data_dir):
+    run_id = retrain.start(session, ADMIN)
+    work(run_id)
+    other = registry.add_candidate(session, service_actor("worker"), write_model_folder(data_dir, "other"))
+    registry.promote(session, ADMIN, other.model_version_id, change_record=change_record(data_dir))
+    with pytest.raises(Conflict, match="another model was put in use meanwhile"):
+        retrain.sign(session, ADMIN, run_id, "fine")
+    seen = view(session, run_id)
+    assert seen.state is RetrainState.AWAITING_SIGNATURE and seen.change_record is None
+    assert registry.in_use(session, ADMIN) == other
+    retrain.decline(session, ADMIN, run_id, "compared with a model that is in use no more")
+    assert view(session, run_id).state is RetrainState.HELD and registry.in_use(session, ADMIN) == other
 
 
 def test_many_clicks_at_once_start_one_run(database_url):
