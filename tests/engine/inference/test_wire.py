@@ -10,7 +10,7 @@ from engine.findings.answers import Task, View
 from engine.inference import wire
 from engine.inference.read import ReadContext
 from engine.inference.wire import NotUnderstood
-from tests.workstation import read_of
+from tests.workstation import PHANTOM, read_of
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16), dtype=np.uint8)
 BYTES = PIXELS.tobytes()
@@ -71,7 +71,7 @@ def test_a_request_that_is_none_is_refused(body, said):
 @pytest.mark.parametrize("task", list(Task))
 def test_a_read_and_an_abstention_arrive_as_they_were(task):
     for read in (read_of(task), read_of(task, reason="The image is unlike all others.")):
-        assert wire.read_from(json.loads(json.dumps(read.as_json())), task, "phantom 0.3") == read
+        assert wire.read_from(json.loads(json.dumps(read.as_json())), task, PHANTOM) == read
 
 
 BONE_AGE, ROP, FRACTURE = (read_of(task) for task in (Task.BONE_AGE, Task.ROP, Task.FRACTURE))
@@ -110,7 +110,7 @@ BONE_AGE, ROP, FRACTURE = (read_of(task) for task in (Task.BONE_AGE, Task.ROP, T
 )
 def test_a_read_outside_the_closed_set_or_against_itself_is_refused(read, changes):
     with pytest.raises(NotUnderstood):
-        wire.read_from(json.loads(json.dumps(read.as_json() | changes)), read.task, "phantom 0.3")
+        wire.read_from(json.loads(json.dumps(read.as_json() | changes)), read.task, PHANTOM)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_read_outside_the_closed_set_or_against_itself_is_refused(read, change
 )
 def test_what_is_no_read_at_all_is_refused(said):
     with pytest.raises(NotUnderstood):
-        wire.read_from(said, Task.FRACTURE, "phantom 0.3")
+        wire.read_from(said, Task.FRACTURE, PHANTOM)
 
 
 def test_views_arrive_and_impossible_ones_are_refused():
@@ -130,7 +130,7 @@ def test_views_arrive_and_impossible_ones_are_refused():
             wire.view_from(said)
 
 
-DESCRIBED = {"model_version": "phantom 0.3", "is_phantom": True, "side": 320, "resample": 2}
+DESCRIBED = {"model_version": PHANTOM, "is_phantom": True, "side": 320, "resample": 2}
 
 
 @pytest.mark.parametrize(

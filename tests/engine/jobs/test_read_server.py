@@ -42,7 +42,7 @@ from engine.settings import PROJECT_DIR, settings
 from tests.engine.inference.pictures import picture
 from tests.fake_door import TOKEN, WordyReader, door
 from tests.pediscreen_up import free_port
-from tests.workstation import read_of
+from tests.workstation import PHANTOM, read_of
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_an_adapter_cannot_change_a_model_elsewhere(there, data_dir, monkeypatch
 # ---------------------------------------------------------------- the other side misbehaves
 
 
-DESCRIBED = {"schema": 1, "model_version": "phantom 0.3", "is_phantom": True, "side": 320, "resample": 2}
+DESCRIBED = {"schema": 1, "model_version": PHANTOM, "is_phantom": True, "side": 320, "resample": 2}
 READ = read_of(Task.FRACTURE).as_json()
 PIXELS = np.zeros((1, 3, 320, 320), np.uint8)
 
@@ -248,12 +248,12 @@ def test_an_answer_that_cannot_be_a_read_is_not_used(said):
 
 
 def test_a_whole_answer_is_used_and_carries_the_models_name():
-    newer = DESCRIBED | {"model_version": "phantom 0.4", "reads": [READ | {"model_version": "phantom 0.4"}]}
+    newer = DESCRIBED | {"model_version": "phantom 9", "reads": [READ | {"model_version": "phantom 9"}]}
     with answering(lambda handler: reply(handler, newer)) as (url, _):
         reader = RemoteReader(url, TOKEN)
-        assert reader.model_version == "phantom 0.3"
+        assert reader.model_version == PHANTOM
         (read,) = reader.read_pixels(PIXELS, Task.FRACTURE, [ReadContext("F", 100)])
-        assert (read.answer, read.model_version, reader.model_version) == (READ["answer"], "phantom 0.4", "phantom 0.4")
+        assert (read.answer, read.model_version, reader.model_version) == (READ["answer"], "phantom 9", "phantom 9")
 
 
 def test_a_failure_that_passes_costs_a_second_attempt():

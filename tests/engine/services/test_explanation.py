@@ -13,7 +13,7 @@ from engine.services import explanation, quality_rules
 from engine.services.accounts import demo_admin, demo_reader, service_actor
 from engine.services.quality_rules import Rule
 from tests.fake_door import WordyReader, door_of_this_machine
-from tests.workstation import case_adder
+from tests.workstation import PHANTOM, case_adder
 
 READER = demo_reader()
 
@@ -47,7 +47,7 @@ def test_the_words_come_from_the_worker_and_nothing_of_them_is_kept(session, add
 
 def test_words_of_the_model_that_read_are_said_to_be_so(session, add_case, monkeypatch):
     reader = WordyReader()
-    reader.model_version = "phantom 0.3"
+    reader.model_version = PHANTOM
     with door_of_this_machine(reader, monkeypatch):
         assert explanation.words(session, READER, add_case().image_id).is_the_readers
 
