@@ -75,24 +75,27 @@ class AnswerLoss:
         if self.month_loss == "tree":
             return self._by_tree(network, batch.examples, targets, image_features)
         logits = answer_logits(network, batch, image_features)
-        soft = [self.soft_labels(e, t) for e, t in zip(batch.examples, targets, strict=True)]
-        return soft_cross_entropy(logits, [row for rows in soft for row in rows]) / len(batch.examples)
+        soft = [
+            (self._weight(e) * weight, tokens, p)
+            for e, target in zip(batch.examples, targets, strict=True)
+            for weight, tokens, p in self.soft_labels(e, target)
+        ]
+        return soft_cross_entropy(logits, soft) / len(batch.examples)
 
     def soft_labels(self, example: Example, target: np.ndarray) -> list[tuple[float, list[int], list[float]]]:
         """For every answer token: its weight, the tokens that may stand there, and their target probabilities."""
-        counts = self._weight(example)
         tree, by_path = self.trees[example.task], self._parents[example.task]
         head = len(tree.head_ids)
         rows: list[tuple[float, list[int], list[float]]] = [
-            (counts * FORM_WEIGHT, [t], [1.0]) for t in example.answer_ids[:head]
+            (FORM_WEIGHT, [t], [1.0]) for t in example.answer_ids[:head]
         ]
         tail = tuple(example.answer_ids[head:-1])
         for depth in range(len(tail)):
             answers, tokens = by_path[tail[:depth]]
             mass = np.bincount(tokens, weights=target[answers])
             allowed = mass.nonzero()[0]
-            rows.append((counts, allowed.tolist(), (mass[allowed] / mass.sum()).tolist()))
-        return [*rows, (counts * FORM_WEIGHT, [example.answer_ids[-1]], [1.0])]
+            rows.append((1.0, allowed.tolist(), (mass[allowed] / mass.sum()).tolist()))
+        return [*rows, (FORM_WEIGHT, [example.answer_ids[-1]], [1.0])]
 
     def _by_tree(self, network, examples, targets, image_features) -> torch.Tensor:
         total = torch.zeros((), device=image_features.device)

@@ -97,8 +97,6 @@ def rounded(weight: torch.Tensor, moment: torch.Tensor, scales: torch.Tensor, va
 def _spread(moment: torch.Tensor) -> torch.Tensor:
     """The upper Cholesky factor of the damped moment's inverse: row i says how the error of column i is shared out."""
     damped = moment.to(torch.double, copy=True)
-    damped = damped + DAMPING * damped.diagonal().mean() * torch.eye(
-        len(damped), dtype=torch.double, device=damped.device
-    )
+    damped.diagonal().add_(DAMPING * damped.diagonal().mean())
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     return torch.linalg.cholesky(inverse, upper=True).float()

@@ -126,10 +126,7 @@ def main(config: MergeConfig) -> dict:
         del network, adapted, reader
         merged = parity.read_all(load_reader(str(bf16), None, gated=False, in_four_bits=False), data)
 
-        if films:
-            write_four_bit(bf16, folder, lambda network: recode(network, base, config.adapter_path, films))
-        else:
-            write_four_bit(bf16, folder)
+        write_four_bit(bf16, folder, lambda network: recode(network, base, config.adapter_path, films))
         start = time.perf_counter()
         reader = load_reader(str(folder), None, gated=False)
         load_seconds = time.perf_counter() - start
@@ -243,7 +240,10 @@ def films_trained_on(folder: Path) -> list[LabelledImage]:
 
 @torch.no_grad()
 def recode(network, base: str, adapter: Path, films: list[LabelledImage]) -> None:
-    """Chooses the 4-bit codes of `network` anew, for the outputs of base and adapter on `films`."""
+    """Chooses the 4-bit codes of `network` anew, for the outputs of base and adapter on `films`; without any the
+    nearest stay. Base and adapter are loaded again: kept, they would have stood beside the unquantised weights."""
+    if not films:
+        return
     trained = load_reader(base, adapter, gated=False)
     processor = RadiologyProcessor(trained.processor)
     images, passes = model_images_of([film.path for film in films]), []
@@ -254,7 +254,7 @@ def recode(network, base: str, adapter: Path, films: list[LabelledImage]) -> Non
     calibrated_nf4.recode(network, trained.network, passes)
 
 
-def write_four_bit(bf16: Path, folder: Path, recode: Callable[[nn.Module], None] = lambda network: None) -> None:
+def write_four_bit(bf16: Path, folder: Path, recode: Callable[[nn.Module], None] | None = None) -> None:
     """The deployable folder from a complete bf16 one. `recode`: engine.inference.four_bit.write's."""
     four_bit.write(bf16, folder, recode)
     for file in bf16.iterdir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,9 @@ from PIL import Image
 from engine.imaging.display import display_pixels
 from engine.imaging.film import Film
 from engine.imaging.load import MAX_PROCESSES, load_film
+
+# how PIL is to save a film: of its noise smaller than at level 3 with the default strategy, and in half the time
+FILM_PNG = {"compress_level": 1, "compress_type": zlib.Z_RLE}
 
 
 def model_image(display: np.ndarray) -> Image.Image:

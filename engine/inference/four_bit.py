@@ -64,7 +64,7 @@ def is_stored_as_int8(name: str, shape: tuple[int, ...]) -> bool:
     return name.endswith("embed_tokens.weight") or name.removeprefix("model.").startswith("vision_tower.")
 
 
-def write(source: Path, folder: Path, recode: Callable[[nn.Module], None] = lambda network: None) -> None:
+def write(source: Path, folder: Path, recode: Callable[[nn.Module], None] | None = None) -> None:
     """The weights of `source` (a full-precision model folder) as config.json, model.safetensors and int8.safetensors.
 
     `recode`: may replace 4-bit codes of the network, which are those of the nearest values, before it is saved.
@@ -73,7 +73,8 @@ def write(source: Path, folder: Path, recode: Callable[[nn.Module], None] = lamb
     network = Gemma3ForConditionalGeneration.from_pretrained(
         source, config=config, dtype=torch.bfloat16, quantization_config=nf4_config(config, torch.bfloat16)
     )
-    recode(network)
+    if recode is not None:
+        recode(network)
     network.save_pretrained(folder, max_shard_size="50GB")
     del network
     weights = folder / "model.safetensors"
@@ -158,7 +159,8 @@ def load(folder: Path, config: Gemma3Config, dtype: torch.dtype, device_map: dic
     for module in network.modules():
         if isinstance(module, Linear4bit):
             module.weight.quant_state.dtype = dtype  # what the codes are multiplied out to
-    keep_tower_rows(network, tower)
+    if tower:
+        keep_tower_rows(network, tower)
     if embedding is not None:
         keep_rows(network, *(t.to(network.device) for t in embedding), dtype)
     if device_map:

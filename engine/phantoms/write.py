@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -21,6 +20,7 @@ from engine.annotations import SPLITS, TASK_FOLDERS, Annotation, annotations_fil
 from engine.findings.answers import TASK_OF_VIEW, Answer, View
 from engine.imaging.display import display_pixels
 from engine.imaging.film import PHANTOM_MANUFACTURER
+from engine.imaging.preprocess import FILM_PNG
 from engine.phantoms import seeds
 from engine.phantoms.draw import DRAW
 from engine.phantoms.exposure import SITES
@@ -115,7 +115,7 @@ def write_png(phantom: Phantom, path: Path) -> None:
     """8 bit, as the default window shows it; the Software text marks it as a phantom."""
     text = PngInfo()
     text.add_text("Software", PHANTOM_MANUFACTURER)
-    Image.fromarray(display_pixels(phantom.film())).save(path, pnginfo=text, compress_level=1, compress_type=zlib.Z_RLE)
+    Image.fromarray(display_pixels(phantom.film())).save(path, pnginfo=text, **FILM_PNG)
 
 
 def write_dicom(
