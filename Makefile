@@ -44,15 +44,22 @@ $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV) || { echo "This Python cannot make environments; on Debian: apt-get install python3-venv"; exit 1; }
 
-# The browser test drives Chromium; the DICOM tests compare with dcmtk's dcmj2pnm.
+# The browser tests drive Chromium; the DICOM tests compare with dcmtk, send to and receive from Orthanc, and check
+# reports with dicom3tools; the API's TypeScript client is run by Node. Orthanc's package starts a service that listens
+# on every address: one that was installed here is stopped again.
 system-packages:
 	@missing=""; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
-	command -v dcmj2pnm >/dev/null || missing="$$missing dcmtk"; \
+	command -v storescu >/dev/null || missing="$$missing dcmtk"; \
+	command -v dciodvfy >/dev/null || missing="$$missing dicom3tools"; \
+	[ -x /usr/sbin/Orthanc ] || missing="$$missing orthanc"; \
+	[ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$$missing orthanc-dicomweb"; \
+	command -v node >/dev/null || missing="$$missing nodejs"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "Installing$$missing ..."; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+		case "$$missing" in *orthanc*) [ ! -d /run/systemd/system ] || systemctl disable --now orthanc ;; esac; \
 	else \
 		echo "Please install for the full test suite (the tests that need them are skipped):$$missing"; \
 	fi
