@@ -811,6 +811,7 @@ class AuditEvent(Base):
     action: Mapped[str] = mapped_column(String(64))
     subject: Mapped[str] = mapped_column(String(64))  # "study:12", never a name
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    origin: Mapped[str] = mapped_column(String(128), default="")  # where from: an address, a program; "" in old rows
 
 
 class Worker(Base):

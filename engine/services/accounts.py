@@ -17,6 +17,7 @@ class Actor:
     username: str
     display_name: str
     role: Role
+    origin: str = ""  # where the action came from, as the audit log shows it: a machine's address or a program's name
 
 
 def demo_reader() -> Actor:

@@ -20,6 +20,7 @@ class AuditRow:
     action: str
     subject: str
     detail: dict[str, Any]
+    origin: str
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class AuditPage:
 def record(session: Session, actor: Actor, action: str, subject: str, detail: dict[str, Any] | None = None) -> None:
     """Add an audit row to the transaction of the action it describes; the caller commits both.
     `subject` is like "study:12"."""
-    session.add(AuditEvent(actor=actor.username, action=action, subject=subject, detail=detail or {}))
+    session.add(
+        AuditEvent(actor=actor.username, action=action, subject=subject, detail=detail or {}, origin=actor.origin[:128])
+    )
 
 
 def events_page(
@@ -42,5 +45,5 @@ def events_page(
     """One page, counted from 1, the latest first. Admins only."""
     require(actor)
     events, total = repository.events_page(session, subject, (page - 1) * page_size, page_size)
-    rows = [AuditRow(event.at, event.actor, event.action, event.subject, event.detail) for event in events]
+    rows = [AuditRow(row.at, row.actor, row.action, row.subject, row.detail, row.origin) for row in events]
     return AuditPage(rows, total, page, page_size)
