@@ -24,16 +24,20 @@ _sqlite_writer = threading.RLock()
 
 @cache
 def engine_for(url: str) -> Engine:
-    """The process's engine for `url`. SQLite runs in WAL mode with foreign keys on, and waits for a lock."""
+    """The process's engine for `url`. SQLite runs in WAL mode with foreign keys on, and waits for a lock. The text of
+    an error never quotes the values of its statement: they may identify a child, and errors are logged."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        engine = create_engine(parsed, pool_pre_ping=True, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW)
+        engine = create_engine(
+            parsed, pool_pre_ping=True, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, hide_parameters=True
+        )
         event.listen(engine, "connect", _prepare_postgresql)
         return engine
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     in_memory = parsed.database in (None, "", ":memory:")
-    engine = create_engine(parsed, **{} if in_memory else {"pool_size": POOL_SIZE, "max_overflow": POOL_OVERFLOW})
+    pool = {} if in_memory else {"pool_size": POOL_SIZE, "max_overflow": POOL_OVERFLOW}
+    engine = create_engine(parsed, hide_parameters=True, **pool)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

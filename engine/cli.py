@@ -54,8 +54,18 @@ def worker(arguments: argparse.Namespace) -> None:
     worker.main(settings())
 
 
+def exchange(arguments: argparse.Namespace) -> None:
+    from engine.jobs import exchange
+    from engine.supervisor import end_with_supervisor
+
+    end_with_supervisor()
+    _require_migrated()
+    exchange.main(settings())
+
+
 def up(arguments: argparse.Namespace) -> None:
     from engine import supervisor
+    from engine.jobs import exchange
 
     here = settings()
     supervisor.up(
@@ -63,6 +73,7 @@ def up(arguments: argparse.Namespace) -> None:
         database_url=here.database_url,
         port=arguments.port,
         with_demo=not arguments.no_demo,
+        with_exchange=bool(exchange.configured(here)),
     )
 
 
@@ -308,6 +319,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("serve", serve, "the web process alone", json_too=False)
     sub.add_argument("--port", type=int, default=settings().port)
     command("worker", worker, "a worker: holds the model and reads what waits", json_too=False)
+    command("exchange", exchange, "what comes in from the hospital's systems and goes out to them", json_too=False)
     command("doctor", doctor, "what this machine can run, and what is missing")
 
     sub = commands.add_parser("db", help="the database", description="the database")

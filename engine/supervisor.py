@@ -119,8 +119,9 @@ class Supervisor:
                 child.process.wait()
 
 
-def up(*, data_dir: Path, database_url: str, port: int, with_demo: bool = True) -> None:
-    """Brings everything up, prints the one address and returns after Ctrl-C or SIGTERM.
+def up(*, data_dir: Path, database_url: str, port: int, with_demo: bool = True, with_exchange: bool = False) -> None:
+    """Brings everything up, prints the one address and returns after Ctrl-C or SIGTERM. `with_exchange`: something of
+    the hospital's systems is configured.
 
     Raises CannotStart when the port is taken or the web process does not answer."""
     from db import migrate
@@ -142,6 +143,8 @@ def up(*, data_dir: Path, database_url: str, port: int, with_demo: bool = True) 
         if with_demo and subprocess.run(cli_command("demo"), stdin=subprocess.DEVNULL, check=False).returncode:
             supervisor.say("The demo worklist could not be filled; see above. The workstation starts without it.")
         supervisor.add("worker", cli_command("worker"), logs / "worker.log")
+        if with_exchange:
+            supervisor.add("exchange", cli_command("exchange"), logs / "exchange.log")
         _wait_for(web, f"{address}/_stcore/health")
         supervisor.say(f"Ready after {time.monotonic() - started:.0f} s. Logs: {logs}. Ctrl-C stops everything.")
         supervisor.say(f"PediScreen: {address}")
@@ -160,7 +163,7 @@ def cli_command(*arguments: str) -> list[str]:
 
 
 def end_with_supervisor() -> None:
-    """Called by web and worker: a SIGTERM when the supervisor is gone, even if it was killed (Linux only)."""
+    """Called by the children: a SIGTERM when the supervisor is gone, even if it was killed (Linux only)."""
     supervisor_pid = os.environ.get(SUPERVISOR_PID)
     if supervisor_pid is None or sys.platform != "linux":
         return
