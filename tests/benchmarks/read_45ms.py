@@ -1,19 +1,22 @@
 """A read on one GPU at MedGemma-4B's shape: time, rate, memory, agreement, beside `generate()` of the same model.
 
-    python -m tests.benchmarks.read_45ms [--tokenizer DIR] [--work_dir DIR] [--json FILE] [--images 512]
+    python -m tests.benchmarks.read_45ms [--tokenizer DIR] [--work_dir DIR] [--folder DIR] [--json FILE] [--images 512]
 
-Writes a 4-bit folder of that shape with random weights (12 GB of disk while it does), starts a process that reads from
-it, and measures the rest in its own. Speed and memory do not depend on the weights. DIR holds Gemma 3's tokenizer.json
-and tokenizer_config.json; without it the phantom model's tokenizer is used, whose prompts are longer. `--tiny` runs the
-same on a small model, to see that it works."""
+Writes a 4-bit folder of that shape with random weights (12 GB of disk while it does; `--folder` keeps it, and uses one
+that is there), starts a process that reads from it, and measures the rest in its own. Speed and memory do not depend on
+the weights. DIR holds Gemma 3's tokenizer.json and tokenizer_config.json; without it the phantom model's tokenizer is
+used, whose prompts are longer. `--tiny` runs the same on a small model, to see that it works."""
 
 from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import gc
 import json
 import os
+import secrets
+import socket
 import statistics
 import subprocess
 import sys
@@ -35,7 +38,9 @@ from engine.inference.fast_pass import FastPass
 from engine.inference.prompts import prompt_ids
 from engine.inference.read import ReadContext
 from engine.inference.reader import Reader, read_of
-from engine.settings import PHANTOM_MODEL_DIR
+from engine.inference.remote import RemoteReader
+from engine.jobs.read_server import ReadServer
+from engine.settings import PHANTOM_MODEL_DIR, settings
 from tests.benchmarks.deployable_folder import write_random_weights
 from tests.engine.inference.test_four_bit import MEDGEMMA_4B
 from training.radiology_merge import save_processor
@@ -60,8 +65,8 @@ def shape(tiny: bool, tokenizer: Path | None) -> Gemma3Config:
     return config
 
 
-def write_folder(work: Path, tokenizer: Path | None, tiny: bool) -> Path:
-    base, folder = work / "base", work / "four_bit"
+def write_folder(work: Path, folder: Path, tokenizer: Path | None, tiny: bool) -> None:
+    base = work / "base"
     folder.mkdir()
     write_random_weights(base, shape(tiny, tokenizer))
     four_bit.write(base, folder)
@@ -69,7 +74,6 @@ def write_folder(work: Path, tokenizer: Path | None, tiny: bool) -> Path:
     words = AutoTokenizer.from_pretrained(tokenizer or PHANTOM_MODEL_DIR)
     processor = Gemma3Processor(images, words, chat_template=words.chat_template, image_seq_length=256)
     save_processor(processor, folder)
-    return folder
 
 
 def pictures(count: int, seed: int = 1) -> torch.Tensor:
@@ -333,7 +337,34 @@ def table(result: dict) -> str:
     return "\n".join([head, *(f"{name:75} {promised:>15} {found:>26}" for name, promised, found in rows)])
 
 
-PARTS = ("start", "batch_1", "generate", "batch_16", "float32", "agreement", "out_of_memory")
+def through_the_door(reader: Reader, pixels: torch.Tensor) -> dict[str, float]:
+    """A read, and the model's own words, by engine.inference.remote from a worker's door in this process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    here = dataclasses.replace(settings(), reads_port=port, reads_token=secrets.token_hex(16))
+    door = ReadServer(here, lambda: reader, lambda lost: None)
+    door.start()
+    try:
+        remote = RemoteReader(here.reads_url, here.reads_token)
+        task, images = Task.BONE_AGE, pixels[:40].numpy()
+        remote.read_pixels(images[:1], task, [CONTEXTS[task]])
+        times = []
+        for image in images:
+            start = time.perf_counter()
+            remote.read_pixels(image[None], task, [CONTEXTS[task]])
+            times.append((time.perf_counter() - start) * 1000)
+        start, arrived = time.perf_counter(), []
+        for _ in remote.words(images[0], task, CONTEXTS[task]):
+            arrived.append(time.perf_counter() - start)
+    finally:
+        door.stop()
+    return {
+        "read_median_ms": round(statistics.median(times), 1), "first_words_s": round(arrived[0], 2),
+        "all_words_s": round(arrived[-1], 1), "pieces": len(arrived),
+    }  # fmt: skip
+
+
+PARTS = ("start", "batch_1", "generate", "batch_16", "float32", "agreement", "door", "out_of_memory")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -352,7 +383,9 @@ def main(arguments: argparse.Namespace) -> None:
 
     with tempfile.TemporaryDirectory(dir=arguments.work_dir) as work:
         begun = time.perf_counter()
-        folder = write_folder(Path(work), arguments.tokenizer, arguments.tiny)
+        folder = arguments.folder or Path(work) / "four_bit"
+        if not folder.exists():
+            write_folder(Path(work), folder, arguments.tokenizer, arguments.tiny)
         say("write_s", round(time.perf_counter() - begun, 1))
         fresh()
         if "start" in arguments.parts:
@@ -379,6 +412,8 @@ def main(arguments: argparse.Namespace) -> None:
             say("float32", small_model())
         if "agreement" in arguments.parts:
             say("agreement", full_size_agreement(reader, pixels))
+        if "door" in arguments.parts:
+            say("door", through_the_door(reader, pixels))
         if "out_of_memory" in arguments.parts:
             say("out_of_memory", out_of_memory(reader, pixels))
     print(table(result))
@@ -388,6 +423,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--work_dir", type=Path)
+    parser.add_argument("--folder", type=Path, help="where the 4-bit folder is, or is to stay")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--images", type=int, default=512, help="compared for agreement")
     parser.add_argument("--reads", type=int, default=300, help="one by one, of each task")
