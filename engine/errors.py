@@ -4,7 +4,8 @@ PediScreenError
 ├── Refused              an input we will not work with; carries a `code` for the quarantine and the API
 │   ├── FileRefused          cannot be turned into pixels (empty, truncated, wrong type, hostile, too large)
 │   ├── AdmissionRefused     pixels are fine, but the study may not enter (SOP class, identifiers, dates)
-│   └── AnswerRefused        a label outside the closed answer set, or fields that contradict each other
+│   ├── AnswerRefused        a label outside the closed answer set, or fields that contradict each other
+│   └── DocumentRefused      a document that cannot leave as asked: not signed, no DICOM source, code not verified
 ├── NotAllowed           the acting user's role does not permit this
 ├── NotFound             no such study, image, model ...
 ├── Conflict             someone else changed or reviewed this first
@@ -40,6 +41,10 @@ class AdmissionRefused(Refused):
 
 class AnswerRefused(Refused):
     """A label outside its closed set, or one whose fields contradict each other."""
+
+
+class DocumentRefused(Refused):
+    """A document that cannot leave as asked; `code` "undecided", "no_dicom_source", "unverified_codes" ..."""
 
 
 class NotAllowed(PediScreenError):
