@@ -10,6 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import db.exchange_tables
+import db.report_tables
 import db.worklist_tables  # noqa: F401  for Base.metadata to hold every table
 from db.session import engine_for
 

@@ -277,6 +277,19 @@ def export(arguments: argparse.Namespace) -> None:
     )
 
 
+def report(arguments: argparse.Namespace) -> None:
+    from engine.report_command import write_report
+
+    _require_migrated()
+    here = settings().database_url
+    written = write_report(here, arguments.study_id, arguments.out_dir, with_comments=arguments.with_comments)
+    for reason in written.left_out:
+        _say(reason)
+    if written.signed.is_phantom:
+        _say("A phantom image, or a read of the phantom model: not for diagnostic use.")
+    _print(arguments, written.as_json(), written.as_text())
+
+
 def models(arguments: argparse.Namespace) -> None:
     from engine import model_commands
 
@@ -374,6 +387,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("export", export, "reviewed cases as training annotations (pedirad-custom)")
     sub.add_argument("out_dir", type=Path, metavar="OUT_DIR")
     sub.add_argument("--seed", type=int, default=0, help="of the split")
+
+    sub = command("report", report, "what leaves of a signed study: DICOM SR, rendered page, FHIR, as files")
+    sub.add_argument("study_id", type=int, metavar="STUDY_ID")
+    sub.add_argument("out_dir", type=Path, metavar="OUT_DIR")
+    sub.add_argument("--with-comments", action="store_true", help="readers' free text too, which may name the child")
 
     sub = commands.add_parser("models", help="which model reads here", description="which model reads here")
     actions = sub.add_subparsers(required=True, metavar="ACTION", dest="action")

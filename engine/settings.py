@@ -36,6 +36,11 @@ class Settings:
     reads_token: str | None = field(default=None, repr=False)
     reads_certificate: Path | None = None
     reads_key: Path | None = None
+    # what documents say of the hospital they leave from (engine.interop)
+    release: bool = False  # used on patients: nothing that nobody has verified may leave
+    organization: str | None = None  # accountable for what its readers sign
+    patient_system: str | None = None  # the URI that names the hospital's patient numbers in FHIR
+    time_zone: str = "UTC"  # of the dates and times in documents, e.g. "Europe/Vienna"
 
     @property
     def reads_url(self) -> str | None:
@@ -61,6 +66,10 @@ def settings() -> Settings:
         reads_token=env.get("PEDISCREEN_READS_TOKEN"),
         reads_certificate=_path(env.get("PEDISCREEN_READS_CERTIFICATE")),
         reads_key=_path(env.get("PEDISCREEN_READS_KEY")),
+        release=env.get("PEDISCREEN_RELEASE", "") not in ("", "0"),
+        organization=env.get("PEDISCREEN_ORGANIZATION") or None,
+        patient_system=env.get("PEDISCREEN_PATIENT_SYSTEM") or None,
+        time_zone=env.get("PEDISCREEN_TIME_ZONE", "UTC"),
     )
 
 

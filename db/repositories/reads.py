@@ -86,6 +86,12 @@ def predictions_of_images(session: Session, image_ids: Sequence[int]) -> list[Pr
     return list(session.scalars(select(Prediction).where(Prediction.image_fk.in_(image_ids)).order_by(Prediction.id)))
 
 
+def predictions_by_id(session: Session, prediction_ids: Sequence[int]) -> dict[int, Prediction]:
+    """With their model versions."""
+    query = select(Prediction).where(Prediction.id.in_(prediction_ids)).options(joinedload(Prediction.model_version))
+    return {prediction.id: prediction for prediction in session.scalars(query)}
+
+
 def prediction_of_round(
     session: Session, image_id: int, read_round: int, model_version_id: int | None = None
 ) -> Prediction | None:

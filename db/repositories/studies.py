@@ -38,12 +38,16 @@ def locked_image(session: Session, image_id: int) -> tuple[Image, Study] | None:
     """The image and its study, with patient and images loaded. Until the end of the transaction nobody else changes
     what belongs to the study (rows are locked on PostgreSQL; SQLite has one writer, see db.session.begin_write)."""
     study_id = session.scalar(select(Image.study_fk).where(Image.id == image_id))
-    if study_id is None:
+    study = locked_study(session, study_id) if study_id is not None else None
+    if study is None:
         return None
-    session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
-    study = study_with_images(session, study_id)
-    assert study is not None
     return next(image for image in study.images if image.id == image_id), study
+
+
+def locked_study(session: Session, study_id: int) -> Study | None:
+    """The study, locked as by `locked_image`, with patient and images loaded."""
+    session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
+    return study_with_images(session, study_id)
 
 
 def studies_of_patient(session: Session, patient_fk: int) -> list[Study]:

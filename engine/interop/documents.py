@@ -8,11 +8,17 @@ signed study gives the same bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from pydicom import Dataset
+
 from engine.errors import DocumentRefused
+from engine.interop import codes, dicom_study, fhir, fhir_check
+from engine.interop.secondary_capture import secondary_captures
 from engine.interop.signed_study import DocumentKind, SignedStudy
+from engine.interop.structured_report import structured_report
 
 DICOM_KINDS = (DocumentKind.STRUCTURED_REPORT, DocumentKind.SECONDARY_CAPTURE)
 
@@ -47,4 +53,59 @@ def documents_of(
 
     `with_comments`: readers' comments too, which may name the child: for receivers inside the hospital only.
     Raises DocumentRefused for a kind that is not possible, and in release mode for a code that nobody has verified."""
-    raise NotImplementedError
+    wanted = [kind for kind in DocumentKind if why_not(signed, kind) is None] if kinds is None else kinds
+    for kind in wanted:
+        if (refusal := why_not(signed, kind)) is not None:
+            raise refusal
+    return [document for kind in wanted for document in MAKERS[kind](signed, with_comments)]
+
+
+def _structured_report(signed: SignedStudy, with_comments: bool) -> list[Document]:
+    return [_dicom(signed, DocumentKind.STRUCTURED_REPORT, structured_report(signed, with_comments=with_comments))]
+
+
+def _secondary_capture(signed: SignedStudy, with_comments: bool) -> list[Document]:
+    """Without comments, whoever receives it: text burned into a picture cannot be taken out again."""
+    pages = secondary_captures(signed)
+    return [
+        _dicom(signed, DocumentKind.SECONDARY_CAPTURE, page, f"-page-{number}" if len(pages) > 1 else "")
+        for number, page in enumerate(pages, 1)
+    ]
+
+
+def _dicom(signed: SignedStudy, kind: DocumentKind, data: Dataset, page: str = "") -> Document:
+    codes.check(dicom_study.codes_in(data))
+    return Document(
+        kind=kind,
+        uid=str(data.SOPInstanceUID),
+        media_type="application/dicom",
+        sop_class_uid=str(data.SOPClassUID),
+        file_name=f"{_name(signed, kind)}{page}.dcm",
+        content=dicom_study.file_bytes(data),
+    )
+
+
+def _fhir_bundle(signed: SignedStudy, with_comments: bool) -> list[Document]:
+    bundle = fhir.fhir_bundle(signed, with_comments=with_comments)
+    codes.check(fhir_check.codes_in(bundle))
+    return [
+        Document(
+            kind=DocumentKind.FHIR_BUNDLE,
+            uid=fhir.report_identifier(signed),
+            media_type="application/fhir+json",
+            sop_class_uid=None,
+            file_name=f"{_name(signed, DocumentKind.FHIR_BUNDLE)}.json",
+            content=json.dumps(bundle, ensure_ascii=False, indent=1).encode(),
+        )
+    ]
+
+
+def _name(signed: SignedStudy, kind: DocumentKind) -> str:
+    return f"study-{signed.study_id}-v{signed.revision}-{kind.replace('_', '-')}"
+
+
+MAKERS: dict[DocumentKind, Callable[[SignedStudy, bool], list[Document]]] = {
+    DocumentKind.STRUCTURED_REPORT: _structured_report,
+    DocumentKind.SECONDARY_CAPTURE: _secondary_capture,
+    DocumentKind.FHIR_BUNDLE: _fhir_bundle,
+}

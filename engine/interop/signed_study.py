@@ -1,7 +1,7 @@
 """What a signed study says, as plain values: everything that a document of it may hold, and nothing else.
 
 Filled from the database by engine.services.signed_studies. Everything that names the child is in `SignedPatient`, the
-accession number and what the source file says of its examination (`Examination`); a reader's comment may name them too
+accession number and the source file's own words in `Examination`; a reader's comment may name them too
 and therefore stays out of a document unless its receiver is inside the hospital (engine.interop.documents)."""
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SignedPatient:
 
 @dataclass(frozen=True)
 class Examination:
-    """What the source file says of its examination, copied so that documents fall into the same study. `time` as
+    """What the source file says of its examination, copied so that documents fall into the same study. `study_time` as
     (0008,0030)."""
 
     study_instance_uid: str
@@ -49,7 +49,7 @@ class Examination:
     accession_number: str | None
     acquired_on: date | None
     study_date: date | None
-    time: str | None
+    study_time: str | None
     referring_physician: str | None
     timezone_offset: str | None  # (0008,0201), e.g. "+0100"
 
@@ -126,7 +126,7 @@ class SignedStudy:
     study_id: int
     examination: Examination
     patient: SignedPatient
-    task: Task
+    task: Task | None  # None: every image was rejected before anybody said what the case is read for
     age_months: float | None  # at the examination
     images: tuple[SignedImage, ...]
     readers: tuple[SignedReader, ...]  # who signed last comes first
@@ -134,6 +134,7 @@ class SignedStudy:
     organization: str | None
     is_phantom: bool  # a phantom image, or a read of the phantom model
     is_withdrawn: bool
+    software: str  # the version of this workstation that issued the revision
     revision: int
     replaced_revision: int | None
 
