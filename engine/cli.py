@@ -221,7 +221,10 @@ def phantom(arguments: argparse.Namespace) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.data_dir is not None:
-        return _evaluate_folder(arguments)
+        from engine.evaluate_command import evaluate_folder
+
+        deployed = _model_in_use()
+        return evaluate_folder(arguments, deployed.folder if deployed else None)
     from engine import evaluation
     from engine.findings.answers import Task
 
@@ -236,23 +239,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if results["phantom"]:
         _say("Phantom images or a phantom model: these figures say nothing about real children.")
     return 0
-
-
-def _evaluate_folder(arguments: argparse.Namespace) -> int:
-    """A step of the training pipeline, and therefore a process of its own."""
-    import subprocess
-
-    here, deployed = settings(), _model_in_use()
-    model = str(deployed.folder) if deployed else here.model
-    command = [sys.executable, "-m", "training.evaluate_radiology", "--model", model]
-    command += ["--data_dir", str(arguments.data_dir), "--split", arguments.split]
-    command += ["--json" if arguments.json else "--no_json"]
-    command += ["--task", *arguments.task] if arguments.task else []
-    command += ["--output_dir", str(arguments.output_dir)] if arguments.output_dir else []
-    command += ["--allow_absent_classes"] if arguments.allow_absent_classes else []
-    if deployed is None and here.lora_adapter_path is not None:
-        command += ["--adapter_path", str(here.lora_adapter_path)]
-    return subprocess.run(command, check=False).returncode
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -288,6 +274,19 @@ def report(arguments: argparse.Namespace) -> None:
     if written.signed.is_phantom:
         _say("A phantom image, or a read of the phantom model: not for diagnostic use.")
     _print(arguments, written.as_json(), written.as_text())
+
+
+def export_dicom(arguments: argparse.Namespace) -> None:
+    from engine import deidentify_command
+
+    _require_migrated()
+    _print(arguments, *deidentify_command.exported(settings().database_url, arguments, say=_say))
+
+
+def crosswalk(arguments: argparse.Namespace) -> None:
+    from engine import deidentify_command
+
+    print(json.dumps(deidentify_command.crosswalk_rows(arguments.file, arguments.key_file), indent=1))
 
 
 def models(arguments: argparse.Namespace) -> None:
@@ -392,6 +391,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("study_id", type=int, metavar="STUDY_ID")
     sub.add_argument("out_dir", type=Path, metavar="OUT_DIR")
     sub.add_argument("--with-comments", action="store_true", help="readers' free text too, which may name the child")
+
+    sub = command("export-dicom", export_dicom, "decided studies as DICOM files without their patients")
+    sub.add_argument("out_dir", type=Path, metavar="OUT_DIR")
+    sub.add_argument("--study", type=int, action="append", metavar="ID", help="these studies rather than all decided")
+    sub.add_argument("--mask", action="append", default=[], metavar="IMAGE:COLUMN,ROW,WIDTH,HEIGHT", help="set to 0")
+    sub.add_argument("--crosswalk", type=Path, metavar="FILE", help="also write who is who, encrypted")
+    sub.add_argument("--key-file", type=_existing_file, metavar="FILE", help="what the crosswalk is encrypted with")
+    sub = command("crosswalk", crosswalk, "the content of a crosswalk, as JSON", json_too=False)
+    sub.add_argument("file", type=_existing_file, metavar="FILE")
+    sub.add_argument("--key-file", type=_existing_file, metavar="FILE")
 
     sub = commands.add_parser("models", help="which model reads here", description="which model reads here")
     actions = sub.add_subparsers(required=True, metavar="ACTION", dest="action")

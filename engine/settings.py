@@ -41,6 +41,7 @@ class Settings:
     organization: str | None = None  # accountable for what its readers sign
     patient_system: str | None = None  # the URI that names the hospital's patient numbers in FHIR
     time_zone: str = "UTC"  # of the dates and times in documents, e.g. "Europe/Vienna"
+    deidentification_key: str | None = field(default=None, repr=False)  # of exports that shall fit to each other
 
     @property
     def reads_url(self) -> str | None:
@@ -70,6 +71,7 @@ def settings() -> Settings:
         organization=env.get("PEDISCREEN_ORGANIZATION") or None,
         patient_system=env.get("PEDISCREEN_PATIENT_SYSTEM") or None,
         time_zone=env.get("PEDISCREEN_TIME_ZONE", "UTC"),
+        deidentification_key=env.get("PEDISCREEN_DEIDENTIFICATION_KEY") or None,
     )
 
 

@@ -228,6 +228,15 @@ def set_export_summary(summary) -> None:
     st.session_state["export_summary"] = summary
 
 
+def dicom_export():
+    """Of this session's latest export of DICOM files, None before."""
+    return st.session_state.get("dicom_export")
+
+
+def set_dicom_export(done) -> None:
+    st.session_state["dicom_export"] = done
+
+
 # ---------------------------------------------------------------- retraining
 
 

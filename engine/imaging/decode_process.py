@@ -29,7 +29,12 @@ def main(memory_limit_mb: int) -> None:
 
     from engine.imaging import dicom, photo  # after the cap
 
-    decoders = {"dicom": dicom.read_dicom, "png": photo.read_photo, "jpeg": photo.read_photo}
+    decoders = {
+        "dicom": dicom.read_dicom,
+        "dicom, stored values": dicom.read_stored_values,
+        "png": photo.read_photo,
+        "jpeg": photo.read_photo,
+    }
     answers.write(b"ready\n")
     for line in sys.stdin.buffer:
         request = json.loads(line)

@@ -34,14 +34,27 @@ def read_dicom(path: Path) -> Film:
     """Decode a DICOM file, with or without preamble and meta header. Called in the decode process.
 
     Raises FileRefused. Whether the study may enter is for engine.imaging.admission to say."""
+    return dataset_film(_dataset(path))
+
+
+def read_stored_values(path: Path) -> Film:
+    """The pixels as they are stored, with nothing applied; signed ones as the uint16 of the same bits. Called in
+    the decode process. Raises FileRefused."""
+    stored = stored_pixels(_dataset(path), [])
+    values = stored.values
+    if values.ndim == 2:
+        values = values.astype(np.int16 if stored.is_signed else np.uint16).view(np.uint16)
+    return Film(values, "dicom")
+
+
+def _dataset(path: Path) -> Dataset:
     try:
         with path.open("rb") as file:
-            dataset = dcmread(file, force=True)
+            return dcmread(file, force=True)
     except EOFError as error:
         raise FileRefused("truncated", "The file ends within its header: send it again.") from error
     except (*UNREADABLE, InvalidDicomError, zlib.error, struct.error) as error:
         raise FileRefused("malformed", "The file is marked as DICOM but its data set cannot be read.") from error
-    return dataset_film(dataset)
 
 
 def dataset_film(dataset: Dataset) -> Film:

@@ -38,7 +38,16 @@ def load_film(path: Path, *, time_limit_s: float = TIME_LIMIT_S, memory_limit_mb
 
     Raises FileRefused with one of these codes: not_a_file, empty, too_large, unknown_format, truncated, malformed,
     no_pixels, unsupported_syntax, unsupported_pixels, too_many_pixels, too_slow, too_much_memory, decoder_crashed."""
-    file_format = sniff(path)
+    return _decoded(path, sniff(path), time_limit_s, memory_limit_mb)
+
+
+def load_stored_pixels(path: Path) -> np.ndarray:
+    """The first frame of a DICOM file as it is stored: (rows, cols) uint16 for grey, signed values as the uint16 of the
+    same bits; (rows, cols, 3) uint8 RGB for colour. Raises as `load_film`."""
+    return _decoded(path, "dicom, stored values", TIME_LIMIT_S, MEMORY_LIMIT_MB).pixels
+
+
+def _decoded(path: Path, file_format: str, time_limit_s: float, memory_limit_mb: int) -> Film:
     process = _pool.take(memory_limit_mb)
     healthy = False
     try:

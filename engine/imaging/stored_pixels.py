@@ -78,7 +78,7 @@ def stored_pixels(dataset: Dataset, warnings: list[str]) -> StoredPixels:
     photometric = (tags.text("PhotometricInterpretation") or "").upper()
     allocated = tags.integer("BitsAllocated") or 0
     _check_kind(photometric, samples, allocated)
-    bits, high_bit = _stored_bits(tags, allocated, warnings)
+    bits, high_bit = stored_bits(tags, allocated, warnings)
     syntax = _transfer_syntax(dataset)
     is_signed = representation == 1
 
@@ -124,7 +124,7 @@ def _check_kind(photometric: str, samples: int, allocated: int) -> None:
         )
 
 
-def _stored_bits(tags: TagReader, allocated: int, warnings: list[str]) -> tuple[int, int]:
+def stored_bits(tags: TagReader, allocated: int, warnings: list[str]) -> tuple[int, int]:
     bits = tags.integer("BitsStored")
     if bits is None or not 1 <= bits <= allocated:
         warnings.append(f"(0028,0101) Bits Stored must be 1 to {allocated}, found {bits}: {allocated} is used.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from html import escape
+from pathlib import Path
 
 import streamlit as st
 
@@ -49,3 +52,9 @@ def caption(text: str) -> None:
 def facts(pairs: dict[str, str]) -> None:
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs.items())
     st.html(f'<dl class="facts">{rows}</dl>')
+
+
+def zipped(folder: Path) -> bytes:
+    """Made when it is asked for."""
+    with tempfile.TemporaryDirectory(prefix="pediscreen-export-") as scratch:
+        return Path(shutil.make_archive(str(Path(scratch) / folder.name), "zip", folder)).read_bytes()

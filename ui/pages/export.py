@@ -1,11 +1,9 @@
-"""Decided cases as training annotations: what would be written, the writing, and what was."""
+"""Decided cases as training annotations, and as DICOM files without their patients: what would be written, the writing,
+and what was."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from html import escape
-from pathlib import Path
 
 import streamlit as st
 
@@ -15,14 +13,14 @@ from engine.services import export, worklist
 from engine.services.export import ExportSummary
 from engine.settings import settings
 from ui import database, errors, state, words
-from ui.components import page_parts
+from ui.components import dicom_without_patients, page_parts
 
 SPLITS = ("train", "val", "test")
 
 
 @errors.shown()
 def show() -> None:
-    page_parts.title("Export", "Decided cases as annotations that training reads")
+    page_parts.title("Export", "Decided cases, as annotations that training reads or as DICOM without their patients")
     with database.session() as session:
         overview = worklist.overview(session, state.current_user())
     reviewed = overview.by_status.get(StudyStatus.REVIEWED, 0)
@@ -57,6 +55,8 @@ def show() -> None:
     with right:
         if summary := state.export_summary():
             written(summary)
+    st.divider()
+    dicom_without_patients.show(may_export, reviewed)
 
 
 def written(summary: ExportSummary) -> None:
@@ -89,18 +89,12 @@ def written(summary: ExportSummary) -> None:
             st.html(f'<table class="outcomes">{lines}</table>')
     st.download_button(
         "Download as zip",
-        data=lambda: zipped(summary.out_dir),
+        data=lambda: page_parts.zipped(summary.out_dir),
         file_name="pedirad-custom.zip",
         mime="application/zip",
         on_click="ignore",
     )
     page_parts.caption(f"Or take the folder: {summary.out_dir}")
-
-
-def zipped(folder: Path) -> bytes:
-    """Made when it is asked for."""
-    with tempfile.TemporaryDirectory(prefix="pediscreen-export-") as scratch:
-        return Path(shutil.make_archive(str(Path(scratch) / folder.name), "zip", folder)).read_bytes()
 
 
 show()
