@@ -23,6 +23,20 @@ def is_elsewhere(model: str) -> bool:
 
 
 @dataclass(frozen=True)
+class StorageSCPSettings:
+    """Receiving by C-STORE (engine.interop.storage_scp, docs/receive.md)."""
+
+    port: int
+    host: str
+    ae_title: str
+    senders: str  # as written: "CR1, DX2@10.0.0.5, PACS@10.1.0.0/16"
+    certificate: Path | None
+    key: Path | None
+    client_ca: Path | None
+    max_associations: int
+
+
+@dataclass(frozen=True)
 class Settings:
     data_dir: Path  # image files by hash, derived pixels, the default database, job state
     database_url: str
@@ -42,6 +56,8 @@ class Settings:
     patient_system: str | None = None  # the URI that names the hospital's patient numbers in FHIR
     time_zone: str = "UTC"  # of the dates and times in documents, e.g. "Europe/Vienna"
     deidentification_key: str | None = field(default=None, repr=False)  # of exports that shall fit to each other
+    # what comes in from a hospital (`pediscreen exchange`); None: off
+    storage_scp: StorageSCPSettings | None = None
 
     @property
     def reads_url(self) -> str | None:
@@ -72,6 +88,23 @@ def settings() -> Settings:
         patient_system=env.get("PEDISCREEN_PATIENT_SYSTEM") or None,
         time_zone=env.get("PEDISCREEN_TIME_ZONE", "UTC"),
         deidentification_key=env.get("PEDISCREEN_DEIDENTIFICATION_KEY") or None,
+        storage_scp=_storage_scp(),
+    )
+
+
+def _storage_scp() -> StorageSCPSettings | None:
+    env = os.environ
+    if not env.get("PEDISCREEN_DICOM_PORT"):
+        return None
+    return StorageSCPSettings(
+        port=int(env["PEDISCREEN_DICOM_PORT"]),
+        host=env.get("PEDISCREEN_DICOM_HOST", "127.0.0.1"),
+        ae_title=env.get("PEDISCREEN_DICOM_AE_TITLE", "PEDISCREEN"),
+        senders=env.get("PEDISCREEN_DICOM_SENDERS", ""),
+        certificate=_path(env.get("PEDISCREEN_DICOM_CERTIFICATE")),
+        key=_path(env.get("PEDISCREEN_DICOM_KEY")),
+        client_ca=_path(env.get("PEDISCREEN_DICOM_CLIENT_CA")),
+        max_associations=int(env.get("PEDISCREEN_DICOM_MAX_ASSOCIATIONS", "10")),
     )
 
 

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
-from engine.api import models, studies
+from engine.api import models, stow, studies
 from engine.api.access import NotSignedIn
 from engine.api.docs import docs_page
 from engine.errors import Conflict, ModelUnavailable, NotAllowed, NotFound, PediScreenError, Refused
@@ -37,6 +37,7 @@ api = FastAPI(
 )
 api.include_router(studies.router, prefix="/radiology")
 api.include_router(models.router, prefix="/radiology")
+api.include_router(stow.router, prefix="/dicom-web")
 
 
 @api.get("/docs", include_in_schema=False)

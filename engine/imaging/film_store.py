@@ -2,6 +2,7 @@
 
     root/ab/abcdef.../film.json   everything but the pixels
                       pixels.gz   the pixels, little endian, row by row, gzip level 1: what the viewer downloads
+    root/.loose/abcdef...         (empty) pixels.gz is not compressed yet: what came in bulk waits for idle time
 
 An entry is named by the SHA-256 of its file and appears whole or not at all: it is written beside its place and
 renamed into it."""
@@ -27,20 +28,29 @@ from engine.errors import NotFound
 from engine.imaging.film import Film, FilmTags, Voi
 
 FORMAT_VERSION = 1
+LOOSE = ".loose"
 HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def save(root: Path, file_sha256: str, film: Film) -> None:
-    """Keep `film` under the hash of its file. An entry that is already there stays as it is."""
+def save(root: Path, file_sha256: str, film: Film, *, compress_later: bool = False) -> None:
+    """Keep `film` under the hash of its file. An entry that is already there stays as it is.
+
+    Compressing takes longer than all else that is done with a film at ingest: with `compress_later` it is left to
+    `compress_loose`. The entry is whole at once either way."""
     folder = entry_folder(root, file_sha256)
     if folder.exists():
         return
+    if compress_later:
+        (root / LOOSE).mkdir(parents=True, exist_ok=True)
+        (root / LOOSE / file_sha256).touch()
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
     try:
         header = json.dumps(film_header(film), ensure_ascii=False)
         (unfinished / "film.json").write_text(header, encoding="utf-8")
-        (unfinished / "pixels.gz").write_bytes(imagecodecs.gzip_encode(pixel_bytes(film), level=1))
+        (unfinished / "pixels.gz").write_bytes(
+            imagecodecs.gzip_encode(pixel_bytes(film), level=0 if compress_later else 1)
+        )
         unfinished.chmod(0o755)
         try:
             os.rename(unfinished, folder)
@@ -49,6 +59,26 @@ def save(root: Path, file_sha256: str, film: Film) -> None:
                 raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def loose(root: Path) -> list[str]:
+    """Films whose pixels are not compressed yet."""
+    return sorted(path.name for path in (root / LOOSE).iterdir()) if (root / LOOSE).is_dir() else []
+
+
+def compress_loose(root: Path, file_sha256: str) -> None:
+    """Compress what `save` left loose. Whoever reads the entry meanwhile gets one or the other, and equal pixels."""
+    target = pixels_gzip_path(root, file_sha256)
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    try:
+        data = imagecodecs.gzip_decode(target.read_bytes())
+        unfinished.write_bytes(imagecodecs.gzip_encode(data, level=1))
+        os.replace(unfinished, target)
+    except FileNotFoundError:  # the film was refused after all
+        pass
+    finally:
+        unfinished.unlink(missing_ok=True)
+    (root / LOOSE / file_sha256).unlink(missing_ok=True)
 
 
 def load(root: Path, file_sha256: str) -> Film:

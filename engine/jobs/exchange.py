@@ -9,84 +9,19 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from db.session import session_scope
 from engine.errors import PediScreenError
-from engine.services import receiving
-from engine.services.accounts import service_actor
+from engine.jobs import film_compression, storage_scp
+from engine.jobs.loop import Loop, Pulse, log_failure
 from engine.settings import Settings
 
 log = logging.getLogger(__name__)
 
-ACTOR = service_actor("exchange")
-HEARD_EVERY_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 STOP_WITHIN_S = 8.0
 
 
-class Pulse:
-    """What a loop says of itself, and how it learns that it has to end."""
-
-    def __init__(self, name: str, database_url: str) -> None:
-        self.name = name
-        self.database_url = database_url
-        self.stopping = threading.Event()
-        self.has_worked = False  # since it was last started
-        self._written_at = 0.0
-        self._wrote_success = False
-
-    def alive(self) -> None:
-        """Called every few seconds by the loop itself; one that hangs does not call it."""
-        self._heard(did_work=False)
-
-    def succeeded(self) -> None:
-        """It reached what it talks to, or served somebody: an earlier error is over."""
-        self._heard(did_work=True)
-
-    def _heard(self, *, did_work: bool) -> None:
-        is_news = did_work and not self._wrote_success
-        if not is_news and time.monotonic() - self._written_at < HEARD_EVERY_S:
-            return
-        with session_scope(self.database_url) as session:
-            receiving.loop_heard(session, ACTOR, self.name, did_work=did_work)
-        self._written_at = time.monotonic()
-        self._wrote_success = self._wrote_success or did_work
-        self.has_worked = self.has_worked or did_work
-
-    def started(self) -> None:
-        self.has_worked = self._wrote_success = False
-        self._record(receiving.loop_started)
-
-    def failed(self, error: str) -> None:
-        self._wrote_success = False
-        self._record(receiving.loop_failed, error)
-
-    def stopped(self) -> None:
-        self._record(receiving.loop_stopped)
-
-    def _record(self, record: Callable[..., None], *arguments: str) -> None:
-        """A database that does not answer may be the very failure to be recorded; the log has it then."""
-        try:
-            with session_scope(self.database_url) as session:
-                record(session, ACTOR, self.name, *arguments)
-        except SQLAlchemyError:
-            log.exception("the state of %s could not be recorded", self.name)
-
-
-@dataclass(frozen=True)
-class Loop:
-    """`run` works until `pulse.stopping` is set, and calls `pulse.alive()` or `pulse.succeeded()` every few seconds."""
-
-    name: str
-    is_on: Callable[[Settings], bool]
-    run: Callable[[Settings, Pulse], None]
-
-
-LOOPS: list[Loop] = []
+LOOPS: list[Loop] = [storage_scp.LOOP, film_compression.LOOP]
 
 
 def configured(here: Settings) -> list[Loop]:
@@ -123,7 +58,7 @@ def _keep_running(here: Settings, loop: Loop, pulse: Pulse) -> None:
             log.error("%s: %s", loop.name, error)
             pulse.failed(str(error))
         except Exception as error:  # the loop's outermost line: recorded, and the loop goes on
-            log.exception("%s failed", loop.name)
+            log_failure(f"{loop.name} failed", error)
             pulse.failed(f"{type(error).__name__}: see the log of the exchange")
         if pulse.has_worked:
             pause_s = FIRST_PAUSE_S

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import os
 import shutil
-import uuid
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -29,10 +26,11 @@ from engine.imaging.statistics import PixelStatistics, pixel_statistics
 from engine.services import audit, case_state, images, quarantine
 from engine.services.accounts import READERS, Actor, require
 from engine.services.answer_facts import hour_of
-from engine.settings import settings
+from engine.services.incoming import IncomingFile, move
 
 MAX_IDENTIFIER_LENGTH = 128
 SENT_AGAIN = "A file of this case was sent more than once; it is kept once."
+COPY_BLOCK_BYTES = 1 << 20
 STORE_ATTEMPTS = 3  # two uploads may add the same patient at once; the second then finds them
 
 
@@ -47,6 +45,14 @@ class PatientEntry:
     acquired_on: date | None = None
     laterality: Literal["L", "R", None] = None
     site: str | None = None
+
+
+@dataclass(frozen=True)
+class Announced:
+    """Under which UIDs a sender said that it would send an object."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
 
 
 @dataclass(frozen=True)
@@ -75,50 +81,76 @@ def ingest_file(
 ) -> IngestResult:
     """Take in one file. Commits. `path` is read and left where it is; `file_name` is what the sender called it.
 
-    The file is copied and hashed first; what becomes of it is written to the database last, so that a crash in
-    between leaves at most a stray file, and sending it again ends the same way. Refusals do not raise: they come
-    back as `quarantined`. Raises NotFound when `path` is not a file, NotAllowed."""
+    Raises NotFound when `path` is not a file, NotAllowed; everything else is as for `ingest_incoming`."""
     require(actor, *READERS, Role.SERVICE)
     if not path.is_file():
         raise NotFound(f"there is no file {path.name}")
+    with IncomingFile() as incoming, path.open("rb") as source:
+        while block := source.read(COPY_BLOCK_BYTES):
+            incoming.write(block)
+        return ingest_incoming(session, actor, incoming, file_name, entry=entry, task=task)
+
+
+def ingest_incoming(
+    session: Session,
+    actor: Actor,
+    incoming: IncomingFile,
+    file_name: str,
+    *,
+    announced: Announced | None = None,
+    entry: PatientEntry | None = None,
+    task: Task | None = None,
+    compress_later: bool = False,
+) -> IngestResult:
+    """Take in a file that is written already. Commits; the result says what the database holds from then on.
+    `compress_later`: see engine.imaging.film_store.save.
+
+    What becomes of the file is written to the database last, so that a crash before leaves at most a stray file, and
+    sending it again ends the same way. Refusals do not raise: they come back as `quarantined`. Raises NotAllowed, and
+    OSError or SQLAlchemyError where disk or database fail: the file has to come again."""
+    require(actor, *READERS, Role.SERVICE)
     file_name = plain_text(file_name.replace("\\", "/").rsplit("/", 1)[-1], 255) or "unnamed"
-    incoming = _incoming_folder() / uuid.uuid4().hex
+    incoming.close()
+    known = repository.image_by_file(session, incoming.sha256)
+    if known is not None:
+        return _duplicate(session, actor, file_name, incoming.sha256, known)
     try:
-        file_sha256, size_bytes = _copy_and_hash(path, incoming)
-        if repository.image_by_file(session, file_sha256) is not None:
-            return _duplicate(session, actor, file_name, file_sha256)
-        try:
-            return _admit(session, actor, incoming, file_name, file_sha256, entry or PatientEntry(), task)
-        except Refused as refusal:
-            quarantine.keep(session, actor, incoming, file_name, file_sha256, size_bytes, refusal)
-            return IngestResult(
-                "quarantined", file_name, file_sha256, reason_code=refusal.code, reason=plain_text(str(refusal), 2000)
-            )
-    finally:
-        incoming.unlink(missing_ok=True)
+        return _admit(session, actor, incoming, file_name, announced, entry or PatientEntry(), task, compress_later)
+    except Refused as refusal:
+        quarantine.keep(session, actor, incoming.path, file_name, incoming.sha256, incoming.size_bytes, refusal)
+        reason = plain_text(str(refusal), 2000)
+        return IngestResult("quarantined", file_name, incoming.sha256, reason_code=refusal.code, reason=reason)
 
 
 def _admit(
     session: Session,
     actor: Actor,
-    incoming: Path,
+    incoming: IncomingFile,
     file_name: str,
-    file_sha256: str,
+    announced: Announced | None,
     entry: PatientEntry,
     task: Task | None,
+    compress_later: bool,
 ) -> IngestResult:
-    film = load_film(incoming)
+    file_sha256 = incoming.sha256
+    film = load_film(incoming.path)
     tags, entry_warnings = merge(film.tags, entry)
     warnings = [*film.warnings, *admission.check(dataclasses.replace(film, tags=tags)), *entry_warnings]
     _check_identifiers(tags)
+    _check_announced(tags, announced)
     guess = admission.guess_task(film)
     if task is not None and guess is not None and task != guess:
         warnings.append(f"the file looks like {guess.value}, but was sent as {task.value}")
     source = TaskSource.READER if task else TaskSource.TAGS if guess else None
+    pixel_sha256 = hash_pixels(film)
+    known = _same_film(session, film, pixel_sha256)
+    if known is not None:
+        return _duplicate(session, actor, file_name, file_sha256, known)
     found = _Arrival(
         film,
         tags,
         file_sha256,
+        pixel_sha256,
         entry.site,
         task or guess,
         source,
@@ -127,19 +159,30 @@ def _admit(
         is_waited_for=actor.role is not Role.SERVICE,  # programs send in bulk
     )
 
-    film_store.save(images.films_folder(), file_sha256, film)
+    film_store.save(images.films_folder(), file_sha256, film, compress_later=compress_later)
     original = images.original_path(file_sha256)
-    original.parent.mkdir(parents=True, exist_ok=True)
     if not original.exists():
-        os.replace(incoming, original)
+        move(incoming.path, original)
     try:
         return _store(session, actor, file_name, found)
     except Refused:
         # the film is refused because of what is stored already; the file moves on to quarantine
         if original.exists() and repository.image_by_file(session, file_sha256) is None:
-            os.replace(original, incoming)
+            move(original, incoming.path)
             shutil.rmtree(film_store.entry_folder(images.films_folder(), file_sha256), ignore_errors=True)
         raise
+
+
+def _same_film(session: Session, film: Film, pixel_sha256: str) -> Image | None:
+    """The image with the same SOP Instance UID, where pixels and everything that is known of the film are the same,
+    too: it came by another way, in another transfer syntax or under other file meta information."""
+    uid = film.tags.sop_instance_uid
+    known = repository.image_by_sop_instance_uid(session, uid) if uid else None
+    if known is None or known.pixel_sha256 != pixel_sha256:
+        return None
+    tags = images.tags_if_kept(known.file_sha256)
+    here = dataclasses.replace(film.tags, transfer_syntax_uid=None)
+    return known if tags and dataclasses.replace(tags, transfer_syntax_uid=None) == here else None
 
 
 @dataclass(frozen=True)
@@ -147,6 +190,7 @@ class _Arrival:
     film: Film
     tags: FilmTags  # of the file, completed by the form
     file_sha256: str
+    pixel_sha256: str
     site: str | None
     task: Task | None
     task_source: TaskSource | None
@@ -160,7 +204,8 @@ def _store(session: Session, actor: Actor, file_name: str, found: _Arrival) -> I
     for attempt in range(STORE_ATTEMPTS):
         try:
             with writing(session):
-                if repository.image_by_file(session, found.file_sha256) is not None:
+                known = repository.image_by_file(session, found.file_sha256)
+                if known is not None:
                     break
                 image, study, warnings = _add_image(session, found)
                 detail = {"study": study.id, "file_sha256": found.file_sha256, "task": study.task}
@@ -171,14 +216,13 @@ def _store(session: Session, actor: Actor, file_name: str, found: _Arrival) -> I
             continue
         task = Task(study.task) if study.task else None
         return IngestResult("accepted", file_name, found.file_sha256, study.id, image.id, task, tuple(warnings))
-    return _duplicate(session, actor, file_name, found.file_sha256)
+    return _duplicate(session, actor, file_name, found.file_sha256, known)
 
 
 def _add_image(session: Session, found: _Arrival) -> tuple[Image, Study, list[str]]:
     tags, warnings = found.tags, list(found.warnings)
     _refuse_reused_instance_uid(session, found)
-    pixel_sha256 = hash_pixels(found.film)
-    if repository.images_by_pixels(session, pixel_sha256):
+    if repository.images_by_pixels(session, found.pixel_sha256):
         warnings.append("another image on the worklist has exactly these pixels: check that it is the right child")
 
     patient = _patient(session, tags, warnings)
@@ -188,7 +232,7 @@ def _add_image(session: Session, found: _Arrival) -> tuple[Image, Study, list[st
         sop_instance_uid=tags.sop_instance_uid,
         series_instance_uid=tags.series_instance_uid,
         file_sha256=found.file_sha256,
-        pixel_sha256=pixel_sha256,
+        pixel_sha256=found.pixel_sha256,
         source_format=found.film.source_format,
         modality=plain_text(tags.modality, 16),
         body_part=plain_text(tags.body_part, 64),
@@ -346,14 +390,30 @@ def _check_identifiers(tags: FilmTags) -> None:
             )
 
 
-def _duplicate(session: Session, actor: Actor, file_name: str, file_sha256: str) -> IngestResult:
-    """The file is here already: the case says that it came again."""
+def _check_announced(tags: FilmTags, announced: Announced | None) -> None:
+    if announced is None:
+        return
+    for tag, said, held in (
+        ("(0008,0016) SOP Class UID", announced.sop_class_uid, tags.sop_class_uid),
+        ("(0008,0018) SOP Instance UID", announced.sop_instance_uid, tags.sop_instance_uid),
+    ):
+        if said != held:
+            raise AdmissionRefused(
+                "sent_as_another",
+                f"{tag} is {held} in the object, but it was sent as {said[:80]!r}: the sending system mixed up two "
+                "objects, or changed one on the way.",
+            )
+
+
+def _duplicate(session: Session, actor: Actor, file_name: str, file_sha256: str, known: Image) -> IngestResult:
+    """The film is here already: the case says that it came again."""
     with writing(session):
-        known = repository.image_by_file(session, file_sha256)
-        assert known is not None
-        image, study = repository.locked_image(session, known.id) or (known, known.study)
+        found = repository.locked_image(session, known.id)
+        assert found is not None  # images are never removed
+        image, study = found
         study.warnings = list(dict.fromkeys([*study.warnings, SENT_AGAIN]))
-        audit.record(session, actor, "ingest.duplicate", f"image:{image.id}", {"study": study.id})
+        detail = {"study": study.id, "file_sha256": file_sha256}
+        audit.record(session, actor, "ingest.duplicate", f"image:{image.id}", detail)
     task = Task(study.task) if study.task else None
     return IngestResult("duplicate", file_name, file_sha256, study.id, image.id, task, (SENT_AGAIN,))
 
@@ -361,21 +421,3 @@ def _duplicate(session: Session, actor: Actor, file_name: str, file_sha256: str)
 def plain_text(text: str | None, longest: int) -> str | None:
     """Text that any database stores: no NUL, at most `longest` characters; None for nothing."""
     return (text or "").replace("\0", "").strip()[:longest] or None
-
-
-def _incoming_folder() -> Path:
-    folder = settings().data_dir / "incoming"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _copy_and_hash(source: Path, target: Path) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    with source.open("rb") as reader, target.open("xb") as writer:
-        while block := reader.read(1 << 20):
-            digest.update(block)
-            size += len(block)
-            writer.write(block)
-        writer.flush()
-        os.fsync(writer.fileno())
-    return digest.hexdigest(), size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from db.types import utc_now
 from engine.errors import Conflict, NotFound, Refused
 from engine.services import audit
 from engine.services.accounts import READERS, Actor, require
+from engine.services.incoming import move
 from engine.settings import settings
 
 # refusals that may mean a mix-up or tampering rather than a bad file
@@ -65,9 +65,8 @@ def keep(
 ) -> int:
     """Move a refused file to its place, then add its row (or count it on the row it already has), and commit."""
     place = original_path(file_sha256)
-    place.parent.mkdir(parents=True, exist_ok=True)
     if not place.exists():
-        os.replace(incoming, place)
+        move(incoming, place)
     with writing(session):
         row = repository.quarantined_file(session, file_sha256, refusal.code, file_name)
         if row is None:

@@ -18,7 +18,9 @@ from engine.services.accounts import Actor, require
 
 LOOP_SILENT_AFTER = timedelta(seconds=60)
 MOST_REFUSALS = 500  # rows; each counts how often
-LONGEST_NAME, LONGEST_REASON = 64, 500
+LONGEST_REASON = 500
+
+Outcome = Literal["accepted", "duplicate", "quarantined", "failed"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,10 @@ class Counts:
     quarantined: int = 0
     failed: int = 0
 
+    def add(self, outcome: Outcome, times: int = 1) -> None:
+        field_name = "duplicates" if outcome == "duplicate" else outcome
+        setattr(self, field_name, getattr(self, field_name) + times)
+
 
 @dataclass(frozen=True)
 class RefusalKey:
@@ -85,6 +91,16 @@ class Tally:
 
     senders: dict[tuple[Channel, str], Counts] = field(default_factory=dict)
     refusals: dict[RefusalKey, tuple[int, str]] = field(default_factory=dict)  # times, the latest reason
+
+    def plus(self, later: Tally) -> Tally:
+        for key, counts in later.senders.items():
+            here = self.senders.setdefault(key, Counts())
+            here.address = counts.address or here.address
+            for name in ("accepted", "duplicates", "quarantined", "failed"):
+                setattr(here, name, getattr(here, name) + getattr(counts, name))
+        for refusal, (times, reason) in later.refusals.items():
+            self.refusals[refusal] = self.refusals.get(refusal, (0, ""))[0] + times, reason
+        return self
 
 
 def loops(session: Session, actor: Actor) -> list[LoopRow]:

@@ -69,3 +69,24 @@ def test_a_film_that_is_not_there(tmp_path) -> None:
 def test_only_a_hash_names_an_entry(tmp_path, key: str) -> None:
     with pytest.raises(ValueError, match="SHA-256"):
         film_store.save(tmp_path, key, GREY)
+
+
+@pytest.mark.parametrize("film", [GREY, COLOUR], ids=["grey", "colour"])
+def test_what_is_compressed_later_is_the_same_before_and_after(tmp_path, film: Film) -> None:
+    film_store.save(tmp_path, KEY, film, compress_later=True)
+    assert film_store.loose(tmp_path) == [KEY]
+    packed = film_store.pixels_gzip_path(tmp_path, KEY)
+    before = gzip.decompress(packed.read_bytes())
+    np.testing.assert_array_equal(film_store.load(tmp_path, KEY).pixels, film.pixels)
+    film_store.compress_loose(tmp_path, KEY)
+    assert film_store.loose(tmp_path) == []
+    assert gzip.decompress(packed.read_bytes()) == before == film.pixels.tobytes()
+    np.testing.assert_array_equal(film_store.load(tmp_path, KEY).pixels, film.pixels)
+    assert [path.name for path in packed.parent.iterdir() if "unfinished" in path.name] == []
+
+
+def test_a_film_that_went_again_is_no_longer_loose(tmp_path) -> None:
+    film_store.save(tmp_path, KEY, GREY, compress_later=True)
+    film_store.pixels_gzip_path(tmp_path, KEY).unlink()
+    film_store.compress_loose(tmp_path, KEY)
+    assert film_store.loose(tmp_path) == []

@@ -15,7 +15,7 @@ from db.exchange_tables import ExchangeLoop
 from db.session import session_scope, writing
 from db.types import utc_now
 from engine.errors import NotAllowed, PediScreenError
-from engine.jobs import exchange
+from engine.jobs import exchange, loop
 from engine.jobs.exchange import Loop
 from engine.services import receiving
 from engine.services.accounts import demo_admin, demo_reader, service_actor
@@ -26,7 +26,7 @@ from engine.settings import PROJECT_DIR, settings
 def running(database_url, monkeypatch):
     """Starts loops, and ends them with the test."""
     monkeypatch.setattr(exchange, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(exchange, "HEARD_EVERY_S", 0.0)
+    monkeypatch.setattr(loop, "HEARD_EVERY_S", 0.0)
     stopping, threads = threading.Event(), []
 
     def start(*loops):
