@@ -26,6 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     # Read by OpenMP when torch is loaded, here and in what is started from here: threads that spin while they wait
     # make a read ten times slower as soon as another process wants the core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read by torch when it first uses a GPU: loading a model leaves gaps, which blocks of a fixed size would keep.
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     try:
         return arguments.command(arguments) or 0
     except Refused as refused:

@@ -92,6 +92,7 @@ class PendingReads:
         self.silent_after_s = silent_after_s
         self.on_lost = on_lost
         self.trouble: str | None = None  # a sentence, while nothing can be read
+        self._network = threading.Lock()  # held from the choice of a batch to its last read
         self._changed = threading.Condition()  # guards what follows
         self._line: list[_Held] = []
         self._in_hand: list[_Held] = []
@@ -105,7 +106,8 @@ class PendingReads:
         """Once there is a model to read with."""
         if self.current_reader().is_on_gpu:
             self._processes = [PreparingProcess() for _ in range(PROCESSES)]
-        self._threads = [threading.Thread(target=self._read_on, name="read", daemon=True)]
+        readers = 2 if self._processes else 1
+        self._threads = [threading.Thread(target=self._read_on, name="read", daemon=True) for _ in range(readers)]
         for work in self._processes or [prepared]:
             self._threads.append(threading.Thread(target=self._prepare_on, args=(work,), name="prepare", daemon=True))
         for thread in self._threads:
@@ -195,34 +197,45 @@ class PendingReads:
                 self._changed.notify_all()
 
     def _read_on(self) -> None:
+        """Of two threads beside a GPU one has the network, and the other records what it has just read."""
         while not self.stopping.is_set():
-            reader = self.current_reader()
-            batch = self._next_batch(reader)
-            begun = self._begun = time.monotonic()
+            batch: list[_Held] = []
             try:
-                if batch:
-                    with session_scope(self.database_url) as session:
-                        read_batch(session, reader, [(held.image, held.pixels) for held in batch])
-                    self.trouble = None
+                with session_scope(self.database_url) as session:
+                    with self._network:
+                        reader = self.current_reader()
+                        batch = self._next_batch(reader)
+                        reads = self._in_network(session, reader, batch)
+                    if batch:
+                        record_batch(session, reader, reads)
+                        self.trouble = None
             except ReaderLost as lost:
                 self.on_lost(lost)
                 return
             except ReaderUnavailable as away:
-                self._wait_for_reader(away)
+                self._wait_for_reader(away, batch)
             except Exception:  # the outermost line of this thread; `fill` takes the images again
                 log.exception("a batch of %d was not recorded and will be read again", len(batch))
                 self.stopping.wait(2.0)
             with self._changed:
-                self._in_hand, self._begun = [], None
-                if len(batch) == self._batch_size:
-                    self._fit_to_budget(time.monotonic() - begun)
+                self._in_hand = [held for held in self._in_hand if held not in batch]
 
-    def _wait_for_reader(self, away: ReaderUnavailable) -> None:
+    def _in_network(self, session: Session, reader: Reader, batch: list[_Held]) -> list[tuple[AwaitingImage, Read]]:
+        begun = self._begun = time.monotonic()
+        try:
+            return score_batch(session, reader, [(held.image, held.pixels) for held in batch])
+        finally:
+            self._begun = None
+            if len(batch) == self._batch_size:
+                self._fit_to_budget(time.monotonic() - begun)
+
+    def _wait_for_reader(self, away: ReaderUnavailable, batch: list[_Held]) -> None:
         """Meanwhile other workers, which may be able to, read what this one had in hand."""
         log.error("nothing can be read: %s", away)
         self.trouble = f"Nothing is read at present; it is tried again every {AWAY_S:.0f} s. {away}"
         with self._changed:
-            held, self._line, self._in_hand = self._line + self._in_hand, [], []
+            held, self._line = self._line + batch, []
+            self._in_hand = [one for one in self._in_hand if one not in batch]
             self._ask_again_at = time.monotonic() + AWAY_S
         try:
             self._give_back(held)
@@ -244,9 +257,10 @@ class PendingReads:
                 return []
             first = ready[0].image
             same = [h for h in ready if (h.image.task, h.image.is_waited_for) == (first.task, first.is_waited_for)]
-            self._in_hand = same[: self._batch_size]
-            self._remove(self._in_hand)
-            return self._in_hand
+            batch = same[: self._batch_size]
+            self._in_hand = self._in_hand + batch
+            self._remove(batch)
+            return batch
 
     def _fit_to_budget(self, seconds: float) -> None:
         """In powers of two, which a GPU has its graphs for."""
@@ -273,23 +287,32 @@ def read_images(database_url: str, current_reader: Callable[[], Reader], image_i
 
 def read_batch(session: Session, reader: Reader, batch: Batch) -> int:
     """Reads and records. Returns how many were read."""
+    return record_batch(session, reader, score_batch(session, reader, batch))
+
+
+def score_batch(session: Session, reader: Reader, batch: Batch) -> list[tuple[AwaitingImage, Read]]:
+    """Those that could be read, with their reads; records why the others could not be."""
     routed = _triaged(session, reader, batch)
-    read_count = 0
+    done = []
     for task in {image.task for image, _ in routed}:
         group = [(image, pixels) for image, pixels in routed if image.task == task]
         reads = _each_or_all(session, group, lambda part, task=task: _scored(reader, task, part))
-        done = [(image, read) for (image, _), read in zip(group, reads, strict=True) if read is not None]
-        if done:
-            reading.record_reads(
-                session,
-                ACTOR,
-                [image.image_id for image, _ in done],
-                [read for _, read in done],
-                is_phantom=reader.is_phantom,
-                read_rounds=[image.read_round for image, _ in done],
-            )
-        read_count += len(done)
-    return read_count
+        done += [(image, read) for (image, _), read in zip(group, reads, strict=True) if read is not None]
+    return done
+
+
+def record_batch(session: Session, reader: Reader, done: list[tuple[AwaitingImage, Read]]) -> int:
+    """Returns how many there were."""
+    if done:
+        reading.record_reads(
+            session,
+            ACTOR,
+            [image.image_id for image, _ in done],
+            [read for _, read in done],
+            is_phantom=reader.is_phantom,
+            read_rounds=[image.read_round for image, _ in done],
+        )
+    return len(done)
 
 
 def _scored(reader: Reader, task: str, part: Batch) -> list[Read]:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TICK_S = 0.1  # how often it looks for new images
+TICK_S = 0.05  # how often it looks for new images
 BEAT_S = 5.0
 WATCH_S = 10.0
 SILENT_AFTER_S = 60.0  # a worker without a heartbeat for this long has lost its jobs and images

@@ -7,8 +7,8 @@ while a person uploads one every few seconds. The model is what PEDISCREEN_MODEL
 A wait runs from the end of the upload to the stored read. Prints one JSON document; the promise for a GPU is
 `--backlog 5000 --every 1` with a 95 % wait of at most 300 ms and a rate within 10 %.
 
-With `--distinct` only so many films of a backlog are taken in; the others are the same films again, each with files,
-child and study of its own."""
+With `--distinct` only so many films of a backlog are taken in; the others are the same films again, each with a child,
+a study and a (linked) decoded film of its own. `--undisturbed 0` leaves the first part out."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from engine.settings import PROJECT_DIR, settings
 VIEWS = ("hand", "fundus", "wrist")
 BULK, PERSON = service_actor("sender"), demo_reader()
 GIVE_UP_S = 3600.0
+UPLOADS = 180  # a person's, at most
 
 
 def main(backlog: int, every_s: float, distinct: int | None, undisturbed_count: int | None) -> dict:
@@ -51,40 +53,45 @@ def main(backlog: int, every_s: float, distinct: int | None, undisturbed_count: 
         os.environ["PEDISCREEN_DATA_DIR"] = str(Path(scratch) / "data")
         settings.cache_clear()
         migrate.upgrade(settings().database_url)
-        sizes = undisturbed_count or backlog, backlog
+        sizes = (backlog if undisturbed_count is None else undisturbed_count), backlog
         taken_in = [min(size, distinct or size) for size in sizes]
-        films = films_in(Path(scratch) / "films", sum(taken_in) + max(60, backlog // 4 if distinct is None else 0))
+        say(f"making {sum(taken_in) + UPLOADS} films")
+        films = films_in(Path(scratch) / "films", sum(taken_in) + UPLOADS)
         alone, beside, uploads = films[: taken_in[0]], films[taken_in[0] : sum(taken_in)], films[sum(taken_in) :]
 
-        undisturbed = again([arrive(film, BULK) for film in alone], sizes[0])
-        with_worker(lambda: wait_for(nothing_waits))
-        backlog_ids = again([arrive(film, BULK) for film in beside], sizes[1])
+        undisturbed = all_arrive(alone, sizes[0])
+        if undisturbed:
+            say(f"reading {sizes[0]} undisturbed")
+            with_worker(lambda: wait_for(nothing_waits))
+        backlog_ids = all_arrive(beside, sizes[1])
         sent: dict[int, datetime] = {}
+        say(f"reading {sizes[1]} beside uploads")
         with_worker(lambda: upload_until_all_is_read(uploads, every_s, backlog_ids, sent))
 
         read_at = moments()
         waits = sorted((read_at[image] - at).total_seconds() for image, at in sent.items())
         reads = Counter(query(select(Prediction.image_fk).order_by(Prediction.id)))
-        rate, rate_beside = rate_of(undisturbed, read_at), rate_of([*backlog_ids, *sent], read_at)
+        all_beside = [*backlog_ids, *sent]
         return {
             "backlog": backlog,
             "model": query(select(Worker.model_version))[0],
             "processors": os.cpu_count(),
             "load_average": round(os.getloadavg()[0], 1),
-            "images_per_s_undisturbed": round(rate, 2),
-            "images_per_s_undisturbed_after_30_s": round(rate_of(undisturbed, read_at, after_s=30), 2),
-            "images_per_s_with_uploads": round(rate_beside, 2),
-            "images_per_s_with_uploads_after_30_s": round(rate_of([*backlog_ids, *sent], read_at, after_s=30), 2),
-            "rate_kept": round(rate_beside / rate, 2),
+            "images_per_s_undisturbed": rates_of(undisturbed, read_at),
+            "images_per_s_with_uploads": rates_of(all_beside, read_at),
             "uploads": len(waits),
             "wait_s": {
                 "median": round(statistics.median(waits), 3),
                 "p95": round(waits[int(0.95 * (len(waits) - 1))], 3),
                 "longest": round(waits[-1], 2),
             },
-            "lost": len({*undisturbed, *backlog_ids, *sent} - set(reads)),
+            "lost": len({*undisturbed, *all_beside} - set(reads)),
             "read_twice": sum(count > 1 for count in reads.values()),
         }
+
+
+def say(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
 def films_in(folder: Path, count: int) -> list[Path]:
@@ -102,6 +109,14 @@ def arrive(film: Path, actor: Actor) -> int:
     return result.image_id
 
 
+def all_arrive(films: list[Path], count: int) -> list[int]:
+    """`films` come in, and are there as often as it takes to be `count` images, none of which has been read."""
+    say(f"taking in {len(films)} films for a backlog of {count}")
+    with ThreadPoolExecutor() as pool:
+        image_ids = list(pool.map(lambda film: arrive(film, BULK), films))
+    return again(image_ids, count)
+
+
 def again(image_ids: list[int], count: int) -> list[int]:
     """As many images as `count` from those that are there, none of which has been read."""
     with session_scope(settings().database_url) as session:
@@ -116,7 +131,7 @@ def again(image_ids: list[int], count: int) -> list[int]:
             uid = f"2.25.{int(key[30:60], 16)}"
             copies.append(copied(image, sop_instance_uid=uid, file_sha256=key, pixel_sha256=key, study=study))
             kept, folder = (film_store.entry_folder(images_service.films_folder(), h) for h in (image.file_sha256, key))
-            shutil.copytree(kept, folder)
+            shutil.copytree(kept, folder, copy_function=os.link)
         session.add_all(copies)
         session.commit()
         return [*image_ids, *sorted(image.id for image in copies)]
@@ -186,13 +201,19 @@ def moments() -> dict[int, datetime]:
         return dict(session.execute(select(Prediction.image_fk, Prediction.created_at)).all())
 
 
-def rate_of(images: list[int], read_at: dict[int, datetime], after_s: float = 0.0) -> float:
-    """Images a second from `after_s` after the first read to the last, without the start of the process; 0 where
-    they were all read by then. A GPU's first half minute goes into its graphs."""
+def rates_of(images: list[int], read_at: dict[int, datetime]) -> dict[str, float] | None:
+    """Images a second to the last read, from the first one, and from half a minute after it: that half minute is when a
+    GPU records its graphs."""
+    if not images:
+        return None
     at = sorted(read_at[image] for image in images)
-    begun = at[0] + timedelta(seconds=after_s)
-    later = [moment for moment in at if moment > begun]
-    return len(later) / (at[-1] - begun).total_seconds() if later else 0.0
+    rates = {}
+    for name, after_s in (("from_the_first", 0), ("after_30_s", 30)):
+        begun = at[0] + timedelta(seconds=after_s)
+        later = [moment for moment in at if moment > begun]
+        if later:
+            rates[name] = round(len(later) / (at[-1] - begun).total_seconds(), 2)
+    return rates
 
 
 def query(statement) -> list:

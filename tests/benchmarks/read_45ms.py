@@ -368,6 +368,7 @@ PARTS = ("start", "batch_1", "generate", "batch_16", "float32", "agreement", "do
 
 
 def main(arguments: argparse.Namespace) -> None:
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # as engine.cli does
     result: dict = {"card": torch.cuda.get_device_name(), "torch": torch.__version__}
 
     def say(name: str, value) -> None:

@@ -122,9 +122,9 @@ def test_layers_put_on_later_are_read_with_once_the_graphs_are_forgotten(on_a_gp
     prompts = [prompt_ids(processor, Task.FRACTURE, KNOWN[0])] * 2
     tokens = fast.image_tokens(pixels[:2])
     before = [fast.scores(Task.FRACTURE, prompts, tokens) for _ in range(3)][-1]
-    layer = network.model.language_model.layers[0].mlp
+    layer = network.model.language_model.layers[-1].mlp
     kept, layer.down_proj = layer.down_proj, copy.deepcopy(layer.down_proj)
-    layer.down_proj.weight.mul_(1.5)
+    layer.down_proj.weight.mul_(-3)
     fast.forget_graphs()
     changed = fast.scores(Task.FRACTURE, prompts, tokens)
     expected = log_probabilities(network, fast.trees[Task.FRACTURE], prompts, tokens)[0]
