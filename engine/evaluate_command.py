@@ -11,8 +11,8 @@ from engine.settings import settings
 
 
 def evaluate_folder(arguments: argparse.Namespace, model_folder: Path | None) -> int:
-    """A step of the training pipeline, and therefore a process of its own; its exit status. `model_folder`: of the model
-    in use, None where it is the one of the settings."""
+    """A step of the training pipeline, and therefore a process of its own; its exit status. `model_folder`: of the
+    model in use, None where it is the one of the settings."""
     here = settings()
     command = [sys.executable, "-m", "training.evaluate_radiology", "--model", str(model_folder or here.model)]
     command += ["--data_dir", str(arguments.data_dir), "--split", arguments.split]
