@@ -134,7 +134,7 @@ def withdrawn() -> SignedStudy:
 
 def bare() -> SignedStudy:
     """Nothing is known of the child but the number, the film has no side, and nothing was read before the decision."""
-    image = image_of(fracture_answer("normal"), side=None, read=None)
+    image = image_of(fracture_answer("normal"), side=None, read=None, modality="CR", regions=(Region(0, 0, 9, 9),))
     examination = Examination("1.2.826.0.1.3680043.8.498.78", None, None, None, None, None, None, None)
     patient = SignedPatient("7", "", None, None, None)
     return study_of(Task.FRACTURE, image, patient=patient, examination=examination, age_months=None, organization=None)
