@@ -338,6 +338,7 @@ class Image(Base):
     series_instance_uid: Mapped[str | None] = mapped_column(String(64))
     file_sha256: Mapped[str] = mapped_column(String(64), unique=True)
     pixel_sha256: Mapped[str] = mapped_column(String(64), index=True)
+    film_sha256: Mapped[str | None] = mapped_column(String(64))  # engine.imaging.film_store
     source_format: Mapped[str] = mapped_column(String(8))  # dicom, png, jpeg
     modality: Mapped[str | None] = mapped_column(String(16))
     body_part: Mapped[str | None] = mapped_column(String(64))
@@ -802,16 +803,28 @@ class Quarantine(Base):
 
 
 class AuditEvent(Base):
-    __tablename__ = "audit_event"
-    __table_args__ = (Index("ix_audit_event_subject", "subject"), Index("ix_audit_event_at", "at"))
+    """Who did what, when, from where, and the hash that ties it to the row before (db.audit_chain, which alone adds
+    rows). Triggers refuse every change; SQLite's batch mode would drop them with the table it rebuilds."""
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    __tablename__ = "audit_event"
+    __table_args__ = (
+        Index("ix_audit_event_subject", "subject"),
+        Index("ix_audit_event_at", "at"),
+        Index("ix_audit_event_actor", "actor"),
+        Index("ix_audit_event_action", "action"),
+        Index("uq_audit_event_previous_hash", "previous_hash", unique=True),  # a chain does not fork
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     at: Mapped[datetime] = mapped_column(default=utc_now)
     actor: Mapped[str] = mapped_column(String(64))  # username
     action: Mapped[str] = mapped_column(String(64))
     subject: Mapped[str] = mapped_column(String(64))  # "study:12", never a name
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
     origin: Mapped[str] = mapped_column(String(128), default="")  # where from: an address, a program; "" in old rows
+    seal: Mapped[str] = mapped_column(String(16))
+    previous_hash: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
 
 
 class Worker(Base):

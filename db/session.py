@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
@@ -20,6 +21,8 @@ POOL_SIZE, POOL_OVERFLOW = 20, 80  # a connection is held for one user action; a
 # SQLite has one writer, and those who wait for it poll with growing pauses, so that some never get their turn. Within
 # a process they queue up here instead.
 _sqlite_writer = threading.RLock()
+_AT_COMMIT = "at_commit"
+AtCommit = Callable[[Session, list[Any]], None]
 
 
 @cache
@@ -85,10 +88,25 @@ def writing(session: Session) -> Iterator[None]:
         raise RuntimeError("the session holds unsaved changes of another action")
     session.rollback()
     with _sqlite_writer if session.get_bind().dialect.name == "sqlite" else nullcontext():
+        acts: dict[AtCommit, list[Any]] = {}
+        session.info[_AT_COMMIT] = acts
         try:
             session.connection(execution_options={"begin_immediate": True})
             yield
+            for act, given in acts.items():
+                act(session, given)
             session.commit()
         except BaseException:
             session.rollback()
             raise
+        finally:
+            del session.info[_AT_COMMIT]
+
+
+def at_commit(session: Session, act: AtCommit, given: Any) -> None:
+    """Within `writing`: `act` runs once, right before the commit, with all that was given for it. For what takes a lock
+    that everybody needs."""
+    acts = session.info.get(_AT_COMMIT)
+    if acts is None:
+        raise RuntimeError("at_commit belongs inside writing(session)")
+    acts.setdefault(act, []).append(given)

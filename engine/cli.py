@@ -89,10 +89,11 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 def db_upgrade(arguments: argparse.Namespace) -> None:
     from db import migrate
-    from engine.services import answer_facts
+    from engine.services import answer_facts, audit_check
 
     migrate.upgrade(settings().database_url)
     answer_facts.fill_missing(settings().database_url)
+    audit_check.fix_earlier_rows(settings().database_url)
     _say("The database has the newest schema.")
 
 

@@ -8,6 +8,7 @@ PediScreenError
 │   └── DocumentRefused      a document that cannot leave as asked: not signed, no DICOM source, code not verified
 ├── NotAllowed           the acting user's role does not permit this
 ├── NotFound             no such study, image, model ...
+├── Damaged              what is stored is not what was stored: changed or damaged on the disk
 ├── Conflict             someone else changed or reviewed this first
 ├── ModelUnavailable     the model cannot be loaded; the message says exactly what is missing
 ├── ReadFailed           the model is loaded but gives no read of this image; the case says why
@@ -53,6 +54,10 @@ class NotAllowed(PediScreenError):
 
 class NotFound(PediScreenError):
     """The thing asked for does not exist."""
+
+
+class Damaged(PediScreenError):
+    """A stored file is not the one that was stored; the message names it and says how it is put right."""
 
 
 class Conflict(PediScreenError):

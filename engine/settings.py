@@ -50,6 +50,7 @@ class Settings:
     reads_token: str | None = field(default=None, repr=False)
     reads_certificate: Path | None = None
     reads_key: Path | None = None
+    audit_key: str | None = field(default=None, repr=False)  # seals the audit log (db.audit_chain)
     # what documents say of the hospital they leave from (engine.interop)
     release: bool = False  # used on patients: nothing that nobody has verified may leave
     organization: str | None = None  # accountable for what its readers sign
@@ -83,6 +84,7 @@ def settings() -> Settings:
         reads_token=env.get("PEDISCREEN_READS_TOKEN"),
         reads_certificate=_path(env.get("PEDISCREEN_READS_CERTIFICATE")),
         reads_key=_path(env.get("PEDISCREEN_READS_KEY")),
+        audit_key=env.get("PEDISCREEN_AUDIT_KEY") or None,
         release=env.get("PEDISCREEN_RELEASE", "") not in ("", "0"),
         organization=env.get("PEDISCREEN_ORGANIZATION") or None,
         patient_system=env.get("PEDISCREEN_PATIENT_SYSTEM") or None,

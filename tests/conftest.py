@@ -55,7 +55,13 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "data"
     folder.mkdir()
     monkeypatch.setenv("PEDISCREEN_DATA_DIR", str(folder))
-    for name in ("PEDISCREEN_DATABASE_URL", "PEDISCREEN_JOBS_URL", "PEDISCREEN_MODEL", "LORA_ADAPTER_PATH"):
+    for name in (
+        "PEDISCREEN_DATABASE_URL",
+        "PEDISCREEN_JOBS_URL",
+        "PEDISCREEN_MODEL",
+        "LORA_ADAPTER_PATH",
+        "PEDISCREEN_AUDIT_KEY",
+    ):
         monkeypatch.delenv(name, raising=False)
     settings.cache_clear()
     yield folder
@@ -63,10 +69,12 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def database_url(data_dir: Path, migrated_database: Path) -> Iterator[str]:
+def database_url(data_dir: Path, migrated_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A migrated, empty database. PEDISCREEN_TEST_POSTGRESQL_URL names a server's database to use instead; its
     tables are emptied before each test."""
     if server := os.environ.get("PEDISCREEN_TEST_POSTGRESQL_URL"):
+        monkeypatch.setenv("PEDISCREEN_DATABASE_URL", server)
+        settings.cache_clear()
         yield from _empty_postgresql(server)
         return
     shutil.copyfile(migrated_database, data_dir / "pediscreen.sqlite")
@@ -80,6 +88,7 @@ def _empty_postgresql(url: str) -> Iterator[str]:
 
     migrate.upgrade(url)
     with engine_for(url).begin() as connection:
+        connection.exec_driver_sql("SET LOCAL session_replication_role = replica")  # audit rows refuse to be deleted
         for table in reversed(Base.metadata.sorted_tables):
             connection.execute(table.delete())
     yield url

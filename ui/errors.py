@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import streamlit as st
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from engine.errors import Conflict, ModelUnavailable, NotAllowed, NotFound, PediScreenError, Refused
+from engine.errors import Conflict, Damaged, ModelUnavailable, NotAllowed, NotFound, PediScreenError, Refused
+from engine.services import audit
 from ui import state, words
 
 NEXT_STEP = {
@@ -18,6 +20,7 @@ NEXT_STEP = {
     NotFound: "It may have been removed; go back to the worklist.",
     Conflict: "Look at what changed, then decide again.",
     ModelUnavailable: "`pediscreen doctor` says what this machine lacks.",
+    Damaged: "Tell whoever runs this workstation; the log says the same.",
     Refused: "Correct it and try again.",
 }
 
@@ -50,6 +53,8 @@ def _say(error: Exception) -> None:
     if isinstance(error, DATABASE):
         st.error("The database does not answer, or has no tables yet. Run `pediscreen db upgrade`, then reload.")
     else:
+        if isinstance(error, NotAllowed):
+            audit.record_refusal(state.current_user(), error, urlsplit(st.context.url or "").path or "/")
         st.error(f"{words.sentence(str(error))}\n\n{next_step(error)}".strip())
 
 

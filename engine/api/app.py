@@ -13,13 +13,15 @@ from starlette.exceptions import HTTPException
 from engine.api import models, stow, studies
 from engine.api.access import NotSignedIn
 from engine.api.docs import docs_page
-from engine.errors import Conflict, ModelUnavailable, NotAllowed, NotFound, PediScreenError, Refused
+from engine.errors import Conflict, Damaged, ModelUnavailable, NotAllowed, NotFound, PediScreenError, Refused
+from engine.services import audit
 
 # The first that fits counts.
 STATUS_OF_ERROR: tuple[tuple[type[PediScreenError], int, str], ...] = (
     (NotSignedIn, 401, "not_signed_in"),
     (NotAllowed, 403, "not_allowed"),
     (NotFound, 404, "not_found"),
+    (Damaged, 500, "damaged"),
     (Conflict, 409, "conflict"),
     (Refused, 422, "refused"),  # its own code takes the place of this one
     (ModelUnavailable, 503, "model_unavailable"),
@@ -47,6 +49,9 @@ def docs(request: Request) -> HTMLResponse:
 
 @api.exception_handler(PediScreenError)
 def answer_with_reason(request: Request, error: PediScreenError) -> JSONResponse:
+    actor = getattr(request.state, "actor", None)
+    if isinstance(error, NotAllowed) and actor is not None:
+        audit.record_refusal(actor, error, request.url.path)
     status, code = next((status, code) for kind, status, code in STATUS_OF_ERROR if isinstance(error, kind))
     return _error(status, error.code if isinstance(error, Refused) else code, str(error))
 

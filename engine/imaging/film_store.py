@@ -1,16 +1,18 @@
 """Decoded films on disk, so that a file is decoded once.
 
-    root/ab/abcdef.../film.json   everything but the pixels
+    root/ab/abcdef.../film.json   everything but the pixels, and the SHA-256 of these
                       pixels.gz   the pixels, little endian, row by row, gzip level 1: what the viewer downloads
     root/.loose/abcdef...         (empty) pixels.gz is not compressed yet: what came in bulk waits for idle time
 
 An entry is named by the SHA-256 of its file and appears whole or not at all: it is written beside its place and
-renamed into it."""
+renamed into it. The SHA-256 of its film.json, which stands for the entry, is kept in the database: what is opened is
+checked against it."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -24,41 +26,66 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from engine.errors import NotFound
+from engine.errors import Damaged, NotFound
 from engine.imaging.film import Film, FilmTags, Voi
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+HEADER, PIXELS = "film.json", "pixels.gz"
 LOOSE = ".loose"
 HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def save(root: Path, file_sha256: str, film: Film, *, compress_later: bool = False) -> None:
-    """Keep `film` under the hash of its file. An entry that is already there stays as it is.
+def save(root: Path, file_sha256: str, film: Film, *, compress_later: bool = False) -> str:
+    """Keep `film` under the hash of its file, and return the entry's hash. Another entry that is there is replaced.
 
     Compressing takes longer than all else that is done with a film at ingest: with `compress_later` it is left to
     `compress_loose`. The entry is whole at once either way."""
+    pixels = pixel_bytes(film)
+    said = film_header(film) | {"pixels_sha256": hashlib.sha256(pixels).hexdigest()}
+    header = json.dumps(said, ensure_ascii=False).encode()
+    entry_sha256 = hashlib.sha256(header).hexdigest()
     folder = entry_folder(root, file_sha256)
-    if folder.exists():
-        return
+    if _is_whole(root, file_sha256, entry_sha256):
+        return entry_sha256
     if compress_later:
         (root / LOOSE).mkdir(parents=True, exist_ok=True)
         (root / LOOSE / file_sha256).touch()
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
     try:
-        header = json.dumps(film_header(film), ensure_ascii=False)
-        (unfinished / "film.json").write_text(header, encoding="utf-8")
-        (unfinished / "pixels.gz").write_bytes(
-            imagecodecs.gzip_encode(pixel_bytes(film), level=0 if compress_later else 1)
-        )
+        (unfinished / HEADER).write_bytes(header)
+        (unfinished / PIXELS).write_bytes(imagecodecs.gzip_encode(pixels, level=0 if compress_later else 1))
         unfinished.chmod(0o755)
-        try:
-            os.rename(unfinished, folder)
-        except OSError:
-            if not folder.exists():  # otherwise somebody else wrote the same entry first
-                raise
+        _put(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+    return entry_sha256
+
+
+def _is_whole(root: Path, file_sha256: str, entry_sha256: str) -> bool:
+    try:
+        load(root, file_sha256, entry_sha256)
+    except (NotFound, Damaged):
+        return False
+    return True
+
+
+def _put(new: Path, folder: Path) -> None:
+    """`new` in the place of `folder`, whatever is there."""
+    while True:
+        try:
+            os.rename(new, folder)
+            return
+        except OSError:
+            if not folder.exists():
+                raise
+        old = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+        try:
+            os.rename(folder, old)
+        except FileNotFoundError:
+            continue  # somebody else has just taken it away, to put the same entry there
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def loose(root: Path) -> list[str]:
@@ -81,20 +108,44 @@ def compress_loose(root: Path, file_sha256: str) -> None:
     (root / LOOSE / file_sha256).unlink(missing_ok=True)
 
 
-def load(root: Path, file_sha256: str) -> Film:
-    """The film kept under this hash. Raises NotFound where there is none."""
-    header = read_header(root, file_sha256)
-    compressed = pixels_gzip_path(root, file_sha256).read_bytes()
-    size = math.prod(header["shape"]) * np.dtype(header["dtype"]).itemsize
-    data = imagecodecs.gzip_decode(compressed, out=size)  # libdeflate: twice as fast as the standard library
-    return film_from(header, data)
+def load(root: Path, file_sha256: str, entry_sha256: str | None = None) -> Film:
+    """The film kept under this hash. Raises NotFound where there is none, Damaged where it is not `entry_sha256`."""
+    header = read_header(root, file_sha256, entry_sha256)
+    return film_from(header, _checked_pixels(header, _read_gzip(root, file_sha256)))
 
 
-def load_without_pixels(root: Path, file_sha256: str) -> Film:
-    """The film with its pixels all zero and taking no memory: for pages that need the facts only."""
-    header = read_header(root, file_sha256)
+def load_without_pixels(root: Path, file_sha256: str, entry_sha256: str | None = None) -> Film:
+    """The film with its pixels all zero and taking no memory: for pages that need the facts only. Raises as `load`."""
+    header = read_header(root, file_sha256, entry_sha256)
     blank = np.broadcast_to(np.zeros((), header["dtype"]), header["shape"])
     return _film(header, blank)
+
+
+def load_gzip(root: Path, file_sha256: str, entry_sha256: str | None = None) -> bytes:
+    """What a viewer downloads: the pixels, compressed. Raises as `load`."""
+    compressed = _read_gzip(root, file_sha256)
+    _checked_pixels(read_header(root, file_sha256, entry_sha256), compressed)
+    return compressed
+
+
+def _read_gzip(root: Path, file_sha256: str) -> bytes:
+    try:
+        return pixels_gzip_path(root, file_sha256).read_bytes()
+    except FileNotFoundError:
+        if exists(root, file_sha256):
+            raise Damaged(f"{PIXELS} is missing") from None
+        raise NotFound(f"no decoded film for the file {file_sha256[:12]}...") from None
+
+
+def _checked_pixels(header: dict[str, Any], compressed: bytes) -> bytes | bytearray:
+    size = math.prod(header["shape"]) * np.dtype(header["dtype"]).itemsize
+    try:
+        data = imagecodecs.gzip_decode(compressed, out=size)  # libdeflate: twice as fast as the standard library
+    except imagecodecs.DeflateError:
+        raise Damaged(f"{PIXELS} cannot be unpacked") from None
+    if hashlib.sha256(data).hexdigest() != header["pixels_sha256"]:
+        raise Damaged(f"{PIXELS} is not what was stored")
+    return data
 
 
 def exists(root: Path, file_sha256: str) -> bool:
@@ -103,7 +154,7 @@ def exists(root: Path, file_sha256: str) -> bool:
 
 def pixels_gzip_path(root: Path, file_sha256: str) -> Path:
     """The file a viewer downloads. It need not exist."""
-    return entry_folder(root, file_sha256) / "pixels.gz"
+    return entry_folder(root, file_sha256) / PIXELS
 
 
 def entry_folder(root: Path, file_sha256: str) -> Path:
@@ -112,11 +163,16 @@ def entry_folder(root: Path, file_sha256: str) -> Path:
     return root / file_sha256[:2] / file_sha256
 
 
-def read_header(root: Path, file_sha256: str) -> dict[str, Any]:
+def read_header(root: Path, file_sha256: str, entry_sha256: str | None = None) -> dict[str, Any]:
     try:
-        header = json.loads((entry_folder(root, file_sha256) / "film.json").read_text(encoding="utf-8"))
+        text = (entry_folder(root, file_sha256) / HEADER).read_bytes()
     except FileNotFoundError:
+        if exists(root, file_sha256):
+            raise Damaged(f"{HEADER} is missing") from None
         raise NotFound(f"no decoded film for the file {file_sha256[:12]}...") from None
+    if entry_sha256 is not None and hashlib.sha256(text).hexdigest() != entry_sha256:
+        raise Damaged(f"{HEADER} is not what was stored")
+    header = json.loads(text)
     if header["format_version"] != FORMAT_VERSION:
         raise NotFound(f"the decoded film of the file {file_sha256[:12]}... is of another version: decode it again")
     return header

@@ -149,7 +149,7 @@ def settle(session: Session, actor: Actor, case_id: int, ruling: Ruling) -> int:
         session.add(review)
         case_state.refresh(session, study)
         second_read.follow_up(session, study, image, review, judge, is_first=False)
-        detail = {"blind_case": case_id, "review": review.id, "verdict": verdict.value}
+        detail = {"blind_case": case_id, "review": review.id, "verdict": verdict.value} | audit.fixed(review)
         audit.record(session, actor, "adjudication.settled", f"image:{image.id}", detail)
         return review.id
 

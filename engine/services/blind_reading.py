@@ -208,6 +208,8 @@ def give_blind_answer(
         if checked["task"] != study.task:
             raise AnswerRefused("wrong_task", f"the case is read for {study.task}, the answer is for {answer['task']}")
         said = {"answer": checked, "comment": (comment or "").strip() or None, "details": checked_details}
-        session.add(BlindAnswer(image_fk=image_id, reader_fk=reader.id, seconds=seconds, **said))
-        audit.record(session, actor, "blind_answer.given", f"image:{image_id}")
+        row = BlindAnswer(image_fk=image_id, reader_fk=reader.id, seconds=seconds, **said)
+        session.add(row)
+        session.flush()
+        audit.record(session, actor, "blind_answer.given", f"image:{image_id}", audit.fixed(row))
         return checked

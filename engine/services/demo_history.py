@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from sqlalchemy.orm import Session
 
-from db.models import BlindCase, BlindKind, RejectReason, Role, Verdict
+from db.models import Base, BlindCase, BlindKind, RejectReason, Role, Verdict
 from db.repositories import blind as blind_repository
 from db.repositories import demo as repository
 from db.session import session_scope, writing
@@ -172,14 +172,16 @@ class _Past:
         which the demo was made."""
         now = utc_now()
         step = timedelta(weeks=WEEKS) / len(self.truth)
+        changed: list[Base] = []
         with session_scope(self.database_url) as session, writing(session):
             for number, study_id in enumerate(self.truth):
                 received = now - step * (len(self.truth) - number) + step * self.rng.uniform(0, 0.9)
                 read = received + timedelta(minutes=self.rng.uniform(1, 9))
                 decided = read + timedelta(hours=self.rng.gamma(1.5, 5))
-                _set_times(session, study_id, received, read, decided, now)
+                changed += _set_times(session, study_id, received, read, decided, now)
+            session.flush()
             answer_facts.refresh(session, list(self.answers))
-            detail = {"studies": len(self.truth), "weeks": WEEKS}
+            detail = {"studies": len(self.truth), "weeks": WEEKS} | audit.fixed(*changed)
             audit.record(session, service_actor("demo"), "demo.times_set", "demo", detail)
 
     # ------------------------------------------------------------ one decision
@@ -258,8 +260,9 @@ def _images(session: Session, reader: _Reader, study_id: int) -> tuple[ImageView
 
 def _set_times(
     session: Session, study_id: int, received: datetime, read: datetime, decided: datetime, now: datetime
-) -> None:
-    """Of all that happened to the study: a second reader comes a day after the first, a ruling a day after that."""
+) -> list[Base]:
+    """Of all that happened to the study: a second reader comes a day after the first, a ruling a day after that.
+    Returns the rows that the audit log has fixed."""
     day = timedelta(days=1)
 
     def at(moment: datetime, steps: int) -> datetime:
@@ -269,14 +272,20 @@ def _set_times(
     study.received_at = received
     for film in films:
         film.received_hour = answer_facts.hour_of(received)
+    changed: list[Base] = []
     for prediction in repository.reads_of(session, images):
         prediction.created_at = read
-    for one in repository.reviews_of(session, images):
-        one.created_at = at(decided, 2 * (one.revision - 1))
+        changed.append(prediction)
+    for review_ in repository.reviews_of(session, images):
+        review_.created_at = at(decided, 2 * (review_.revision - 1))
+        changed.append(review_)
     for answer in repository.blind_answers_of(session, images):
         answer.created_at = at(decided, 0)
+        changed.append(answer)
     for case, reads in repository.blind_cases_of(session, images):
         later = 1 if case.kind == BlindKind.SECOND else 7
         case.created_at = at(decided, 0)
         for one in reads:
             one.created_at = at(decided, later)
+            changed.append(one)
+    return changed

@@ -151,6 +151,7 @@ def _admit(
         tags,
         file_sha256,
         pixel_sha256,
+        film_store.save(images.films_folder(), file_sha256, film, compress_later=compress_later),
         entry.site,
         task or guess,
         source,
@@ -158,8 +159,6 @@ def _admit(
         pixel_statistics(film),
         is_waited_for=actor.role is not Role.SERVICE,  # programs send in bulk
     )
-
-    film_store.save(images.films_folder(), file_sha256, film, compress_later=compress_later)
     original = images.original_path(file_sha256)
     if not original.exists():
         move(incoming.path, original)
@@ -191,6 +190,7 @@ class _Arrival:
     tags: FilmTags  # of the file, completed by the form
     file_sha256: str
     pixel_sha256: str
+    film_sha256: str
     site: str | None
     task: Task | None
     task_source: TaskSource | None
@@ -208,7 +208,7 @@ def _store(session: Session, actor: Actor, file_name: str, found: _Arrival) -> I
                 if known is not None:
                     break
                 image, study, warnings = _add_image(session, found)
-                detail = {"study": study.id, "file_sha256": found.file_sha256, "task": study.task}
+                detail = {"study": study.id, "file_sha256": found.file_sha256, "task": study.task} | audit.fixed(image)
                 audit.record(session, actor, "ingest.accepted", f"image:{image.id}", detail)
         except IntegrityError:
             if attempt == STORE_ATTEMPTS - 1:
@@ -233,6 +233,7 @@ def _add_image(session: Session, found: _Arrival) -> tuple[Image, Study, list[st
         series_instance_uid=tags.series_instance_uid,
         file_sha256=found.file_sha256,
         pixel_sha256=found.pixel_sha256,
+        film_sha256=found.film_sha256,
         source_format=found.film.source_format,
         modality=plain_text(tags.modality, 16),
         body_part=plain_text(tags.body_part, 64),

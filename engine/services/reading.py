@@ -169,7 +169,7 @@ def record_reads(
         versions: dict[str, ModelVersion] = {}
         for image_id, read, read_round in zip(image_ids, reads, rounds, strict=True):
             if read.model_version not in versions:
-                versions[read.model_version] = _model_version(session, read.model_version, is_phantom)
+                versions[read.model_version] = _model_version(session, actor, read.model_version, is_phantom)
             prediction = _record_read(session, actor, image_id, read, read_round, versions[read.model_version])
             if prediction is not None:
                 prediction_ids.append(prediction.id)
@@ -200,7 +200,8 @@ def _record_read(
             actor,
             "read.recorded",
             f"image:{image_id}",
-            {"prediction": prediction.id, "model_version": version.name, "abstained": read.abstained},
+            {"prediction": prediction.id, "model_version": version.name, "abstained": read.abstained}
+            | audit.fixed(prediction),
         )
     if read_round == image.read_round:
         image.read_state, image.read_blocked_reason = ReadState.DONE, None
@@ -245,6 +246,7 @@ def heartbeat(
             worker = Worker(name=worker_name)
             session.add(worker)
         worker.at, worker.model_version, worker.detail = utc_now(), model_version, detail
+    audit.keep_anchor(session)
 
 
 def _image_and_study(session: Session, image_id: int) -> tuple[Image, Study]:
@@ -254,7 +256,7 @@ def _image_and_study(session: Session, image_id: int) -> tuple[Image, Study]:
     return found
 
 
-def _model_version(session: Session, name: str, is_phantom: bool) -> ModelVersion:
+def _model_version(session: Session, actor: Actor, name: str, is_phantom: bool) -> ModelVersion:
     version = repository.model_version_by_name(session, name)
     if version is not None:
         return version
@@ -262,7 +264,8 @@ def _model_version(session: Session, name: str, is_phantom: bool) -> ModelVersio
         with session.begin_nested():
             version = ModelVersion(name=name, is_phantom=is_phantom)
             session.add(version)
-            return version
+        audit.record(session, actor, "model.seen", f"model:{version.id}", {"name": name} | audit.fixed(version))
+        return version
     except IntegrityError:  # another worker was first
         version = repository.model_version_by_name(session, name)
         if version is None:

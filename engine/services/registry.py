@@ -163,7 +163,7 @@ def add_candidate(
                 actor,
                 "model.candidate",
                 f"model:{version.id}",
-                {"name": name, "folder_sha256": sha256, "retrain_run": retrain_run_id},
+                {"name": name, "folder_sha256": sha256, "retrain_run": retrain_run_id} | audit.fixed(version),
             )
         if retrain_run_id is not None:
             run_of(session, retrain_run_id).candidate_fk = version.id
@@ -258,6 +258,8 @@ def record_loaded(session: Session, actor: Actor, name: str, *, is_phantom: bool
         if version is None:
             version = ModelVersion(name=name, is_phantom=is_phantom)
             session.add(version)
+            session.flush()
+            audit.record(session, actor, "model.seen", f"model:{version.id}", {"name": name} | audit.fixed(version))
         pointer = repository.last_deployment(session)
         if version.folder is None and (pointer is None or pointer.model_version_fk is None):
             repository.retire_those_in_use(session)
@@ -303,7 +305,8 @@ def _deploy(
         actor,
         f"model.{kind}",
         f"model:{now_in_use.id}" if now_in_use else "model:configured",
-        {"deployment": deployment.id, "name": now_in_use.name if now_in_use else _configured_name()},
+        {"deployment": deployment.id, "name": now_in_use.name if now_in_use else _configured_name()}
+        | audit.fixed(deployment),
     )
 
 

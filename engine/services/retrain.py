@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 from db.models import DataSet, ModelVersion, RetrainRun, RetrainState, RetrainStep, Role
 from db.repositories import audit as audit_repository
 from db.repositories import retrain as repository
+from db.repositories.audit import AuditQuery
 from db.session import writing
 from db.types import utc_now
 from engine.errors import Conflict, ModelUnavailable, NotFound, Refused
@@ -250,7 +251,7 @@ def _view(session: Session, run: RetrainRun) -> RunView:
 
 def _steps(session: Session, run: RetrainRun) -> list[StepView]:
     """From the audit rows of their beginnings."""
-    events, _ = audit_repository.events_page(session, f"retrain:{run.id}", 0, 500)
+    events, _ = audit_repository.events_page(session, AuditQuery(subject=f"retrain:{run.id}"), 0, 500)
     begun: dict[str, list[datetime]] = {}
     for event in reversed(events):
         begun.setdefault(event.action.removeprefix("retrain."), []).append(event.at)

@@ -68,15 +68,14 @@ class Decision:
 
 
 def load_study(session: Session, actor: Actor, study_id: int) -> StudyView:
-    """Everything the review page shows. Writes an audit row and commits. Raises NotFound, NotAllowed."""
+    """Everything the review page shows. The view is recorded, and that commits. Raises NotFound, NotAllowed."""
     require(actor, *READERS)
     study = repository.study_with_images(session, study_id)
     if study is None:
         raise NotFound(f"there is no study {study_id}")
     view = study_view.study_view(session, actor, study)
-    with writing(session):
-        audit.record(session, actor, "study.viewed", f"study:{study_id}")
-        return view
+    audit.record_view(session, actor, f"study:{study_id}")
+    return view
 
 
 def record_review(session: Session, actor: Actor, image_id: int, decision: Decision) -> int:
@@ -127,13 +126,13 @@ def record_review(session: Session, actor: Actor, image_id: int, decision: Decis
             recorded: Shown = BlindRead(blind_case_fk=line.case.id, **columns)
             second_read.record_blind_read(session, line.case, recorded, reader)
             detail = {"blind_read": recorded.id, "verdict": verdict.value}
-            audit.record(session, actor, "blind_read.recorded", f"image:{image_id}", detail)
+            audit.record(session, actor, "blind_read.recorded", f"image:{image_id}", detail | audit.fixed(recorded))
         else:
             revision = latest.revision + 1 if latest else 1
             recorded = Review(revision=revision, supersedes_id=latest.id if latest else None, **columns)
             _add(session, recorded, study)
             detail = {"review": recorded.id, "verdict": verdict.value, "supersedes": recorded.supersedes_id}
-            audit.record(session, actor, "review.recorded", f"image:{image_id}", detail)
+            audit.record(session, actor, "review.recorded", f"image:{image_id}", detail | audit.fixed(recorded))
             is_first = case_state.in_force(latest) is None
             second_read.follow_up(session, study, image, recorded, reader, is_first=is_first)
         claims.decided(session, image_id, study, reader)
@@ -246,11 +245,13 @@ def undo_review(session: Session, actor: Actor, image_id: int, review_id: int) -
         if line is not None:
             withdrawal: Shown = BlindRead(blind_case_fk=line.case.id, **columns)
             second_read.record_blind_read(session, line.case, withdrawal, reader)
-            audit.record(session, actor, "blind_read.withdrawn", f"image:{image_id}", {"blind_read": review_id})
+            detail = {"blind_read": review_id} | audit.fixed(withdrawal)
+            audit.record(session, actor, "blind_read.withdrawn", f"image:{image_id}", detail)
         else:
             withdrawal = Review(revision=review.revision + 1, supersedes_id=review.id, **columns)
             _add(session, withdrawal, study)
-            audit.record(session, actor, "review.withdrawn", f"image:{image_id}", {"review": review_id})
+            detail = {"review": review_id} | audit.fixed(withdrawal)
+            audit.record(session, actor, "review.withdrawn", f"image:{image_id}", detail)
             second_read.follow_up(session, study, image, withdrawal, reader, is_first=False)
         return withdrawal.id
 

@@ -159,7 +159,8 @@ def snapshot(
         if data_set is None:
             reviews = [(case.review.id, case.image.id, db.Split(case.split)) for case in plan.cases]
             data_set = retrain_repository.add_data_set(session, sha256, counts, left_out, reviews)
-            audit.record(session, actor, "data_set.written", f"data_set:{data_set.id}", {"sha256": sha256})
+            detail = {"sha256": sha256} | audit.fixed(data_set)
+            audit.record(session, actor, "data_set.written", f"data_set:{data_set.id}", detail)
         return Snapshot(
             out_dir=out_dir,
             sha256=sha256,

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
 from db import migrate, models
-from db.models import AuditEvent, Base, Image, ModelVersion, Patient, Prediction, RetrainRun, Study, Urgency
+from db.models import Base, Image, ModelVersion, Patient, Prediction, RetrainRun, Study, Urgency, Worker
 from db.session import engine_for
 from engine.annotations import SPLITS
 from engine.findings import answers, urgency
@@ -90,15 +90,15 @@ def test_urgency_rank_is_kept_by_the_database(session: Session, level: Urgency) 
 
 def test_times_keep_their_moment(session: Session) -> None:
     at = datetime(2026, 1, 2, 3, 4, tzinfo=timezone(timedelta(hours=5)))
-    session.add(AuditEvent(at=at, actor="a", action="b", subject="c", detail={}))
+    session.add(Worker(name="a", at=at))
     session.commit()
     session.expire_all()
-    stored = session.scalars(select(AuditEvent.at)).one()
+    stored = session.scalars(select(Worker.at)).one()
     assert stored == at and stored.tzinfo == UTC
 
 
 def test_a_time_without_zone_is_refused(session: Session) -> None:
-    session.add(AuditEvent(at=datetime(2026, 1, 2), actor="a", action="b", subject="c", detail={}))
+    session.add(Worker(name="a", at=datetime(2026, 1, 2)))
     with pytest.raises(StatementError, match="time zone"):
         session.flush()
 

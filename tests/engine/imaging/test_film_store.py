@@ -4,7 +4,7 @@ from datetime import date
 import numpy as np
 import pytest
 
-from engine.errors import NotFound
+from engine.errors import Damaged, NotFound
 from engine.imaging import film_store
 from engine.imaging.display import display_pixels
 from engine.imaging.film import Film, FilmTags, Voi
@@ -34,8 +34,8 @@ COLOUR = Film(np.arange(36, dtype=np.uint8).reshape(3, 4, 3), "jpeg")
 
 @pytest.mark.parametrize("film", [GREY, COLOUR], ids=["grey", "colour"])
 def test_a_film_comes_back_as_it_went(tmp_path, film: Film) -> None:
-    film_store.save(tmp_path, KEY, film)
-    back = film_store.load(tmp_path, KEY)
+    entry_sha256 = film_store.save(tmp_path, KEY, film)
+    back = film_store.load(tmp_path, KEY, entry_sha256)
     assert np.array_equal(back.pixels, film.pixels)
     assert back.pixels.dtype == film.pixels.dtype
     assert np.array_equal(display_pixels(back), display_pixels(film))
@@ -48,15 +48,38 @@ def test_a_film_comes_back_as_it_went(tmp_path, film: Film) -> None:
 
 def test_the_download_is_little_endian_pixels(tmp_path) -> None:
     film_store.save(tmp_path, KEY, GREY)
-    data = gzip.decompress(film_store.pixels_gzip_path(tmp_path, KEY).read_bytes())
+    data = gzip.decompress(film_store.load_gzip(tmp_path, KEY))
     assert data == GREY.pixels.astype("<u2").tobytes()
 
 
-def test_saving_twice_keeps_the_first_and_leaves_nothing_behind(tmp_path) -> None:
-    film_store.save(tmp_path, KEY, GREY)
+def test_saving_again_changes_nothing_and_leaves_nothing_behind(tmp_path) -> None:
+    first = film_store.save(tmp_path, KEY, GREY)
+    written = {path: path.stat().st_ino for path in tmp_path.rglob("*")}
+    assert film_store.save(tmp_path, KEY, GREY) == first
+    assert {path: path.stat().st_ino for path in tmp_path.rglob("*")} == written
+
+
+def test_what_was_left_in_its_place_is_replaced(tmp_path) -> None:
     film_store.save(tmp_path, KEY, COLOUR)
-    assert not film_store.load(tmp_path, KEY).is_colour
+    entry_sha256 = film_store.save(tmp_path, KEY, GREY)
+    assert not film_store.load(tmp_path, KEY, entry_sha256).is_colour
     assert [path.name for path in (tmp_path / "ab").iterdir()] == [KEY]
+
+
+@pytest.mark.parametrize("compress_later", [False, True])
+@pytest.mark.parametrize("name", [film_store.HEADER, film_store.PIXELS])
+def test_a_changed_file_is_refused(tmp_path, name: str, compress_later: bool) -> None:
+    entry_sha256 = film_store.save(tmp_path, KEY, GREY, compress_later=compress_later)
+    file = film_store.entry_folder(tmp_path, KEY) / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    for open_it in (film_store.load, film_store.load_gzip):
+        with pytest.raises(Damaged, match=name):
+            open_it(tmp_path, KEY, entry_sha256)
+    file.unlink()
+    with pytest.raises(Damaged, match=name):
+        film_store.load(tmp_path, KEY, entry_sha256)
 
 
 def test_a_film_that_is_not_there(tmp_path) -> None:

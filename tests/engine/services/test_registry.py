@@ -224,6 +224,7 @@ def test_only_an_admin_decides_and_everything_is_in_the_audit(session: Session, 
     registry.roll_back(session, ADMIN)
     rows = session.execute(select(AuditEvent.action, AuditEvent.actor).order_by(AuditEvent.id)).all()
     assert [tuple(row) for row in rows] == [
+        ("model.seen", "worker"),
         ("model.candidate", "worker"),
         ("model.promotion", "demo-admin"),
         ("model.rollback", "demo-admin"),

@@ -283,11 +283,11 @@ def test_every_step_leaves_a_trace_without_a_name(session: Session, new_case: Ca
     events = session.scalars(select(AuditEvent).order_by(AuditEvent.id)).all()
     assert [event.action for event in events] == [
         "ingest.accepted",
+        "model.seen",
         "read.recorded",
         "study.viewed",
         "facts.entered",
         "read.recorded",
-        "study.viewed",
         "review.recorded",
         "review.withdrawn",
     ]

@@ -148,7 +148,9 @@ def test_one_at_a_time_and_never_the_model_in_use(session: Session, model: Deplo
     shadow.start(session, ADMIN, model.model_version_id)
     shadow.stop(session, ADMIN, model.model_version_id)
     assert state_of(session, model) is ModelState.RETIRED
-    actions = session.scalars(select(AuditEvent.action).where(AuditEvent.action.contains("shadow"))).all()
+    actions = session.scalars(
+        select(AuditEvent.action).where(AuditEvent.action.contains("shadow")).order_by(AuditEvent.id)
+    ).all()
     assert actions == ["model.shadow_started", "model.shadow_stopped"] * 2
 
 
