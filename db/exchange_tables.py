@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models import Base
@@ -73,3 +73,47 @@ class ExchangeRefusal(Base):
     times: Mapped[int] = mapped_column(default=0)
     first_at: Mapped[datetime] = mapped_column(default=utc_now)
     last_at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
+
+
+class FetchState(StrEnum):
+    """`waiting`: Orthanc has it, and more of its study may be on the way. `ready`: to be fetched. `done`: taken in, or
+    in quarantine. `other`: no kind of image that is read here; it stays in Orthanc. `gone`: deleted there before it
+    was fetched."""
+
+    WAITING = "waiting"
+    READY = "ready"
+    DONE = "done"
+    OTHER = "other"
+    GONE = "gone"
+
+
+class OrthancSource(Base):
+    """An Orthanc that is followed, and how far. `last_change` names the change at `last_seq`: where Orthanc no longer
+    has it there, its database is another one, and everything is gone through again."""
+
+    __tablename__ = "orthanc_source"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    url: Mapped[str] = mapped_column(String(255), unique=True)
+    last_seq: Mapped[int] = mapped_column(BigInteger, default=0)
+    last_change: Mapped[str | None] = mapped_column(String(128))
+
+
+class OrthancInstance(Base):
+    """One instance that an Orthanc announced. Written in the transaction that moves the cursor on, so that none is
+    lost, and closed when it was taken in, so that none is fetched twice."""
+
+    __tablename__ = "orthanc_instance"
+    __table_args__ = (
+        Index("ix_orthanc_instance_source_fk_state", "source_fk", "state", "try_at"),
+        {"sqlite_with_rowid": False},
+    )
+
+    source_fk: Mapped[int] = mapped_column(ForeignKey("orthanc_source.id"), primary_key=True)
+    instance: Mapped[str] = mapped_column(String(64), primary_key=True)  # Orthanc's identifier, a hash
+    change: Mapped[str] = mapped_column(String(128))  # the announcement; a new one means new content
+    state: Mapped[FetchState] = mapped_column(enum_by_value(FetchState), default=FetchState.WAITING)
+    announced_at: Mapped[datetime] = mapped_column(default=utc_now)
+    try_at: Mapped[datetime] = mapped_column(default=utc_now)
+    failures: Mapped[int] = mapped_column(default=0)
+    done_at: Mapped[datetime | None]

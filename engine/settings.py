@@ -37,6 +37,16 @@ class StorageSCPSettings:
 
 
 @dataclass(frozen=True)
+class OrthancSettings:
+    """An Orthanc that is followed (engine.jobs.orthanc)."""
+
+    url: str
+    user: str | None
+    password: str | None = field(repr=False)
+    ca: Path | None  # where its certificate is not signed by a public authority
+
+
+@dataclass(frozen=True)
 class Settings:
     data_dir: Path  # image files by hash, derived pixels, the default database, job state
     database_url: str
@@ -59,6 +69,13 @@ class Settings:
     deidentification_key: str | None = field(default=None, repr=False)  # of exports that shall fit to each other
     # what comes in from a hospital (`pediscreen exchange`); None: off
     storage_scp: StorageSCPSettings | None = None
+    orthanc: OrthancSettings | None = None
+    watched_folder: Path | None = None
+
+    @property
+    def receives(self) -> bool:
+        """Whether films come in by themselves."""
+        return bool(self.storage_scp or self.orthanc or self.watched_folder)
 
     @property
     def reads_url(self) -> str | None:
@@ -91,6 +108,8 @@ def settings() -> Settings:
         time_zone=env.get("PEDISCREEN_TIME_ZONE", "UTC"),
         deidentification_key=env.get("PEDISCREEN_DEIDENTIFICATION_KEY") or None,
         storage_scp=_storage_scp(),
+        orthanc=_orthanc(),
+        watched_folder=_path(env.get("PEDISCREEN_WATCHED_FOLDER")),
     )
 
 
@@ -108,6 +127,26 @@ def _storage_scp() -> StorageSCPSettings | None:
         client_ca=_path(env.get("PEDISCREEN_DICOM_CLIENT_CA")),
         max_associations=int(env.get("PEDISCREEN_DICOM_MAX_ASSOCIATIONS", "10")),
     )
+
+
+def _orthanc() -> OrthancSettings | None:
+    env = os.environ
+    if not env.get("PEDISCREEN_ORTHANC_URL"):
+        return None
+    return OrthancSettings(
+        url=env["PEDISCREEN_ORTHANC_URL"],
+        user=env.get("PEDISCREEN_ORTHANC_USER"),
+        password=_secret("PEDISCREEN_ORTHANC_PASSWORD"),
+        ca=_path(env.get("PEDISCREEN_ORTHANC_CA")),
+    )
+
+
+def _secret(name: str) -> str | None:
+    """From the environment, or from the file that NAME_FILE names (as container platforms hand secrets over)."""
+    file = os.environ.get(f"{name}_FILE")
+    if os.environ.get(name) or not file:
+        return os.environ.get(name)
+    return Path(file).read_text(encoding="utf-8").strip() if Path(file).is_file() else None
 
 
 def _path(text: str | None) -> Path | None:

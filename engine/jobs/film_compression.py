@@ -28,4 +28,4 @@ def run(here: Settings, pulse: Pulse) -> None:
         pulse.alive()
 
 
-LOOP = Loop("film_compression", lambda here: here.storage_scp is not None, run)
+LOOP = Loop("film_compression", lambda here: here.receives, run)
