@@ -101,7 +101,7 @@ def compress_loose(root: Path, file_sha256: str) -> None:
         data = imagecodecs.gzip_decode(target.read_bytes())
         unfinished.write_bytes(imagecodecs.gzip_encode(data, level=1))
         os.replace(unfinished, target)
-    except FileNotFoundError:  # the film was refused after all
+    except (FileNotFoundError, imagecodecs.DeflateError):  # refused after all, or damaged: whoever opens it is told
         pass
     finally:
         unfinished.unlink(missing_ok=True)

@@ -104,10 +104,10 @@ def film_facts(file_sha256: str) -> Film:
 
 def tags_if_kept(file_sha256: str) -> FilmTags | None:
     """What the file says of the child and the examination, without decoding it again; None where its decoded film is
-    gone. Identifying: for comparing, never for showing. For the services that have checked the actor."""
+    gone or damaged. Identifying: for comparing, never for showing. For the services that have checked the actor."""
     try:
         return film_store.load_without_pixels(films_folder(), file_sha256).tags
-    except NotFound:
+    except (NotFound, Damaged):
         return None
 
 

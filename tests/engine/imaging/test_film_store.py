@@ -113,3 +113,10 @@ def test_a_film_that_went_again_is_no_longer_loose(tmp_path) -> None:
     film_store.pixels_gzip_path(tmp_path, KEY).unlink()
     film_store.compress_loose(tmp_path, KEY)
     assert film_store.loose(tmp_path) == []
+
+
+def test_a_damaged_film_is_left_as_it_is(tmp_path) -> None:
+    film_store.save(tmp_path, KEY, GREY, compress_later=True)
+    film_store.pixels_gzip_path(tmp_path, KEY).write_bytes(b"damaged")
+    film_store.compress_loose(tmp_path, KEY)
+    assert film_store.pixels_gzip_path(tmp_path, KEY).read_bytes() == b"damaged"
