@@ -32,6 +32,7 @@ from engine.imaging.film import Film, FilmTags, Voi
 FORMAT_VERSION = 2
 HEADER, PIXELS = "film.json", "pixels.gz"
 LOOSE = ".loose"
+NO_GZIP = (imagecodecs.DeflateError, ValueError)  # by what is wrong with it
 HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -101,7 +102,7 @@ def compress_loose(root: Path, file_sha256: str) -> None:
         data = imagecodecs.gzip_decode(target.read_bytes())
         unfinished.write_bytes(imagecodecs.gzip_encode(data, level=1))
         os.replace(unfinished, target)
-    except (FileNotFoundError, imagecodecs.DeflateError):  # refused after all, or damaged: whoever opens it is told
+    except (FileNotFoundError, *NO_GZIP):  # refused after all, or damaged: whoever opens it is told
         pass
     finally:
         unfinished.unlink(missing_ok=True)
@@ -141,7 +142,7 @@ def _checked_pixels(header: dict[str, Any], compressed: bytes) -> bytes | bytear
     size = math.prod(header["shape"]) * np.dtype(header["dtype"]).itemsize
     try:
         data = imagecodecs.gzip_decode(compressed, out=size)  # libdeflate: twice as fast as the standard library
-    except imagecodecs.DeflateError:
+    except NO_GZIP:
         raise Damaged(f"{PIXELS} cannot be unpacked") from None
     if hashlib.sha256(data).hexdigest() != header["pixels_sha256"]:
         raise Damaged(f"{PIXELS} is not what was stored")
