@@ -54,6 +54,7 @@ class Settings:
     model: str  # "phantom", a hub name such as google/medgemma-4b-it, a folder, or the URL of a worker elsewhere
     lora_adapter_path: Path | None
     port: int
+    api_requests_per_minute: int = 600  # of each token and user (engine.api.rate_limit)
     # reads for other machines, and for this one's review page (engine.jobs.read_server); None: the door stays shut
     reads_port: int | None = None
     reads_host: str = "127.0.0.1"
@@ -96,6 +97,7 @@ def settings() -> Settings:
         model=env.get("PEDISCREEN_MODEL", PHANTOM_MODEL),
         lora_adapter_path=_path(env.get("LORA_ADAPTER_PATH")),
         port=int(env.get("PEDISCREEN_PORT", "8501")),
+        api_requests_per_minute=int(env.get("PEDISCREEN_API_REQUESTS_PER_MINUTE", "600")),
         reads_port=int(env["PEDISCREEN_READS_PORT"]) if env.get("PEDISCREEN_READS_PORT") else None,
         reads_host=env.get("PEDISCREEN_READS_HOST", "127.0.0.1"),
         reads_token=env.get("PEDISCREEN_READS_TOKEN"),

@@ -1,71 +1,49 @@
-"""The REST API: typed routes over engine.services, mounted at /api by ui/serve.py.
+"""The REST API: typed routes over engine.services, mounted at /api by ui/serve.py, or served alone (engine.api.alone).
 
-It knows nothing of Streamlit. Who is asking comes from `scope["state"]["actor"]`, put there by whatever serves it;
-without that every call is answered 401. Errors have one shape: {"error": {"code": ..., "message": ...}}."""
+It knows nothing of Streamlit. Who is asking: engine.api.access. What is refused, and how: engine.api.errors."""
 
 from __future__ import annotations
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
-from engine.api import models, stow, studies
-from engine.api.access import NotSignedIn
+from engine.api import analyze, errors, models, stow, studies
+from engine.api.access import Gate
 from engine.api.docs import docs_page
-from engine.errors import Conflict, Damaged, ModelUnavailable, NotAllowed, NotFound, PediScreenError, Refused
-from engine.services import audit
+from engine.api.limits import LARGEST_UPLOAD_BYTES
+from engine.api.schemas import Health
+from engine.errors import PediScreenError
 
-# The first that fits counts.
-STATUS_OF_ERROR: tuple[tuple[type[PediScreenError], int, str], ...] = (
-    (NotSignedIn, 401, "not_signed_in"),
-    (NotAllowed, 403, "not_allowed"),
-    (NotFound, 404, "not_found"),
-    (Damaged, 500, "damaged"),
-    (Conflict, 409, "conflict"),
-    (Refused, 422, "refused"),  # its own code takes the place of this one
-    (ModelUnavailable, 503, "model_unavailable"),
-    (PediScreenError, 400, "error"),
-)
+VERSION = "0.3.0"
 
 api = FastAPI(
     title="PediScreen",
     description="Reads of paediatric images by a vision-language model, and what the radiologists decided about them. "
     "Not for diagnostic use.",
-    version="0.3.0",
+    version=VERSION,
     docs_url=None,  # FastAPI's page loads its scripts from elsewhere; ours needs none
     redoc_url=None,
     openapi_url="/openapi.json",
+    redirect_slashes=False,  # a redirect names the host, which behind a proxy is another
+    max_body_size=LARGEST_UPLOAD_BYTES,
 )
-api.include_router(studies.router, prefix="/radiology")
-api.include_router(models.router, prefix="/radiology")
-api.include_router(stow.router, prefix="/dicom-web")
+for router in (studies.router, analyze.router, models.router):
+    api.include_router(router, prefix="/radiology")
+api.include_router(stow.router, prefix="/dicom-web", responses=errors.documented(401, 403, 429))
+api.add_middleware(Gate)
+api.exception_handler(PediScreenError)(errors.with_reason)
+api.exception_handler(RequestValidationError)(errors.with_field)
+api.exception_handler(HTTPException)(errors.in_shape)
+
+
+@api.get("/health", tags=["health"])
+def health() -> Health:
+    """Whether the process answers; for a proxy or a monitor, without a token."""
+    return Health(status="ok", version=VERSION)
 
 
 @api.get("/docs", include_in_schema=False)
 def docs(request: Request) -> HTMLResponse:
     return HTMLResponse(docs_page(api.openapi(), base=request.scope.get("root_path", "")))
-
-
-@api.exception_handler(PediScreenError)
-def answer_with_reason(request: Request, error: PediScreenError) -> JSONResponse:
-    actor = getattr(request.state, "actor", None)
-    if isinstance(error, NotAllowed) and actor is not None:
-        audit.record_refusal(actor, error, request.url.path)
-    status, code = next((status, code) for kind, status, code in STATUS_OF_ERROR if isinstance(error, kind))
-    return _error(status, error.code if isinstance(error, Refused) else code, str(error))
-
-
-@api.exception_handler(RequestValidationError)
-def answer_with_field(request: Request, error: RequestValidationError) -> JSONResponse:
-    problems = [f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()]
-    return _error(422, "invalid_request", "; ".join(problems))
-
-
-@api.exception_handler(HTTPException)
-def answer_in_shape(request: Request, error: HTTPException) -> JSONResponse:
-    return _error(error.status_code, "http", str(error.detail))
-
-
-def _error(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status_code=status)

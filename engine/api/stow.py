@@ -22,7 +22,7 @@ from starlette.concurrency import run_in_threadpool
 from db.exchange_tables import Channel
 from db.models import Role
 from db.session import session_scope
-from engine.api.access import ActingUser
+from engine.api.access import UploadingUser
 from engine.errors import Refused
 from engine.imaging.sniff import MAX_FILE_BYTES
 from engine.services import receiving
@@ -79,7 +79,7 @@ class Outcome:
 )
 async def store(
     request: Request,
-    actor: ActingUser,
+    actor: UploadingUser,
     accept: Annotated[str, Header()] = "*/*",
     content_type: Annotated[str, Header()] = "",
 ) -> JSONResponse:

@@ -57,10 +57,7 @@ def check(film: Film) -> tuple[str, ...]:
     Raises AdmissionRefused: not_a_film, for_processing, multi_frame, colour_radiograph, bad_uid, no_patient_id,
     birth_after_study, size."""
     tags = film.tags
-    if film.source_format == "dicom":
-        _refuse_other_objects(film)
-        _refuse_bad_uids(tags)
-    _refuse_size(film)
+    warnings = check_image(film)
     if tags.patient_id is None:
         raise AdmissionRefused(
             "no_patient_id",
@@ -70,10 +67,19 @@ def check(film: Film) -> tuple[str, ...]:
     if tags.patient_birth_date and tags.acquired_on and tags.patient_birth_date > tags.acquired_on:
         raise AdmissionRefused(
             "birth_after_study",
-            f"(0010,0030) Patient's Birth Date {tags.patient_birth_date} is after the examination "
-            f"({tags.acquired_on}): one of the two is wrong, or this is another child.",
+            f"(0010,0030) Patient's Birth Date is after the examination ({tags.acquired_on}): one of the two is wrong, "
+            "or this is another child.",
         )
-    return (*_image_warnings(film), *_patient_warnings(tags), *_side_warnings(film))
+    return (*warnings, *_patient_warnings(tags), *_side_warnings(film))
+
+
+def check_image(film: Film) -> tuple[str, ...]:
+    """What `check` asks of the image itself, whoever it is of. Raises AdmissionRefused."""
+    if film.source_format == "dicom":
+        _refuse_other_objects(film)
+        _refuse_bad_uids(film.tags)
+    _refuse_size(film)
+    return tuple(_image_warnings(film))
 
 
 def guess_task(film: Film) -> Task | None:

@@ -14,14 +14,13 @@ from db.models import Image
 from db.repositories import studies as repository
 from db.repositories.reads import latest_predictions
 from db.session import writing
-from engine.errors import ModelUnavailable, NotFound, Refused
+from engine.errors import NotFound, Refused
 from engine.findings.answers import Task
 from engine.imaging.display import display_pixels
 from engine.imaging.preprocess import model_image, model_pixels
 from engine.inference.read import ReadContext
-from engine.services import audit, blind_reading, images
+from engine.services import audit, blind_reading, images, worker_door
 from engine.services.accounts import READERS, Actor, require
-from engine.settings import settings
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def words(session: Session, actor: Actor, image_id: int) -> Words:
     read = latest_predictions(session, [image_id]).get(image_id)
     if read is None or read.abstained:
         raise Refused("no_read", "the model gave no read of this image, so it has nothing to explain")
-    reader = _worker()
+    reader = worker_door.reader()
     task = Task(study.task)
     context = ReadContext(study.patient.sex.value if study.patient.sex else None, study.age_months)
     is_the_readers = read.model_version.name == reader.model_version
@@ -57,15 +56,3 @@ def words(session: Session, actor: Actor, image_id: int) -> Words:
         audit.record(session, actor, "words.asked", f"image:{image_id}", {"model_version": reader.model_version})
     pixels = model_pixels([picture], reader.image_processor)[0]
     return Words(reader.model_version, is_the_readers, reader.words(pixels, task, context))
-
-
-def _worker():
-    from engine.inference.remote import RemoteReader  # the HTTP client is for this alone
-
-    here = settings()
-    if here.reads_url is None:
-        raise ModelUnavailable(
-            "No worker can be asked for words. Start web and worker with pediscreen up, or both with the same "
-            "PEDISCREEN_READS_PORT and PEDISCREEN_READS_TOKEN."
-        )
-    return RemoteReader(here.reads_url, here.reads_token)

@@ -56,7 +56,7 @@ def test_a_complete_film_enters_without_a_word() -> None:
         ({"study_instance_uid": "1." * 40 + "1"}, "bad_uid", "64"),
         ({"series_instance_uid": "abc"}, "bad_uid", "(0020,000E)"),
         ({"patient_id": None}, "no_patient_id", "(0010,0020)"),
-        ({"patient_birth_date": date(2024, 6, 12)}, "birth_after_study", "2024-06-12"),
+        ({"patient_birth_date": date(2024, 6, 12)}, "birth_after_study", "after the examination (2024-06-11)"),
         ({"pixels": np.zeros((199, 1000), np.uint16)}, "size", "199 x 1000"),
         ({"pixels": np.zeros((300, 10001), np.uint16)}, "size", "300 x 10001"),
     ],
