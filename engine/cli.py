@@ -19,6 +19,8 @@ from engine.settings import PHANTOM_MODEL, settings
 
 TASKS = ("bone_age", "rop", "fracture")
 PHANTOM_TASKS = ("hand", "fundus", "wrist")
+ROLES = ("reader", "adjudicator", "admin", "service")  # db.models.Role
+SCOPES = ("read", "upload", "review", "analyze", "models")  # engine.services.api_tokens.Scope
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,6 +56,13 @@ def worker(arguments: argparse.Namespace) -> None:
     end_with_supervisor()
     _require_migrated()
     worker.main(settings())
+
+
+def api(arguments: argparse.Namespace) -> None:
+    from engine.api import alone
+
+    _require_migrated()
+    alone.main(arguments.host, arguments.port, arguments.workers, arguments.certificate, arguments.key)
 
 
 def exchange(arguments: argparse.Namespace) -> None:
@@ -297,6 +306,20 @@ def models(arguments: argparse.Namespace) -> None:
     _print(arguments, result, text)
 
 
+def token(arguments: argparse.Namespace) -> None:
+    from engine import token_commands
+
+    _require_migrated()
+    url = settings().database_url
+    if arguments.action == "list":
+        result, text = token_commands.listed(url)
+    elif arguments.action == "add":
+        result, text = token_commands.added(url, arguments.name, arguments.role, arguments.scope, arguments.days)
+    else:
+        result, text = token_commands.revoked(url, arguments.token)
+    _print(arguments, result, text)
+
+
 def retrain(arguments: argparse.Namespace) -> int:
     from engine import retrain_command
     from engine.findings.answers import Task
@@ -325,6 +348,12 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("serve", serve, "the web process alone", json_too=False)
     sub.add_argument("--port", type=int, default=settings().port)
     command("worker", worker, "a worker: holds the model and reads what waits", json_too=False)
+    sub = command("api", api, "the REST API alone, without the pages", json_too=False)
+    sub.add_argument("--host", default="127.0.0.1", help="another address needs a certificate")
+    sub.add_argument("--port", type=int, default=settings().port + 1)
+    sub.add_argument("--workers", type=_positive, default=1, help="processes")
+    sub.add_argument("--certificate", type=_existing_file, metavar="FILE", help="PEM, for https")
+    sub.add_argument("--key", type=_existing_file, metavar="FILE")
     command("exchange", exchange, "what comes in from the hospital's systems and goes out to them", json_too=False)
     command("doctor", doctor, "what this machine can run, and what is missing")
 
@@ -407,6 +436,21 @@ def _parser() -> argparse.ArgumentParser:
         action.add_argument("--json", action="store_true", help="the result as JSON on standard output")
         if name != "list":
             action.add_argument("--comment", help="why; it is kept in the history")
+
+    sub = commands.add_parser("token", help="who may call the REST API", description="who may call the REST API")
+    actions = sub.add_subparsers(required=True, metavar="ACTION", dest="action")
+    actions.add_parser("list", help="every token, and what it may do")
+    action = actions.add_parser("add", help="make one; it is shown once")
+    action.add_argument("name", metavar="NAME", help="what it is for")
+    action.add_argument("--role", choices=ROLES, default="service")
+    action.add_argument("--scope", choices=SCOPES, action="append", help="may be given more than once; all otherwise")
+    action.add_argument("--days", type=_positive, default=365, help="until it expires")
+    action = actions.add_parser("revoke", help="refuse it from now on")
+    action.add_argument("token", metavar="TOKEN", help="its name, or its number in the list")
+    for action in actions.choices.values():
+        action.set_defaults(command=token)
+        action.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+
     sub = command(
         "retrain", retrain, "a new model from the readers' corrections; follows it until it needs a signature"
     )

@@ -11,6 +11,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -78,9 +79,9 @@ class Gate:
             await errors.without_database(Request(scope), away)(scope, receive, send_with_id)
         except Exception as error:  # the outermost line of a request
             # Where it happened and what kind it is. Its text stays out of the log: it may quote a file or a row.
-            log.error(
-                "%s %s at\n%s", request_id, type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
-            )
+            frames = traceback.extract_tb(error.__traceback__)
+            where = "\n".join(f"  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
+            log.error("%s %s at\n%s", request_id, type(error).__name__, where)
             if status == 0:
                 message = f"The request failed for a reason on this side; the log has it under {request_id}."
                 await errors.answer(500, "internal_error", message)(scope, receive, send_with_id)
@@ -103,15 +104,19 @@ def _identified(scope: Scope) -> Caller:
         with session_scope(settings().database_url) as session:
             caller = api_tokens.caller_of(session, secret.strip())
         if caller is None:
-            raise BadToken(
-                "This token is not known here, was revoked or has expired: ask an administrator for another."
-            )
+            raise BadToken("This token is not known here, was revoked or has expired: ask an admin for another.")
+        caller = replace(caller, actor=replace(caller.actor, origin=_address(scope)))
     elif actor is not None:
         caller = Caller(actor)
     else:
         raise NotSignedIn("Sign in, or send a token: Authorization: Bearer ps_...")
     rate_limit.take(caller.actor.username)
     return caller
+
+
+def _address(scope: Scope) -> str:
+    """Of whoever is connected, for the audit."""
+    return scope["client"][0] if scope.get("client") else ""
 
 
 def acting_user(

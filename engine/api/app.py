@@ -12,7 +12,6 @@ from starlette.exceptions import HTTPException
 from engine.api import analyze, errors, models, stow, studies
 from engine.api.access import Gate
 from engine.api.docs import docs_page
-from engine.api.limits import LARGEST_UPLOAD_BYTES
 from engine.api.schemas import Health
 from engine.errors import PediScreenError
 
@@ -27,7 +26,6 @@ api = FastAPI(
     redoc_url=None,
     openapi_url="/openapi.json",
     redirect_slashes=False,  # a redirect names the host, which behind a proxy is another
-    max_body_size=LARGEST_UPLOAD_BYTES,
 )
 for router in (studies.router, analyze.router, models.router):
     api.include_router(router, prefix="/radiology")

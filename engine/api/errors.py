@@ -22,6 +22,7 @@ from engine.errors import (
     Refused,
 )
 
+TOO_MANY_FILES = "Too many files"  # how the words of starlette's multipart parser begin
 AGAIN_IN_S = 5  # what a client is told to wait for what is away
 
 
@@ -139,6 +140,8 @@ def in_shape(request: Request, error: HTTPException) -> JSONResponse:
     message = str(error.detail)
     if error.status_code == 413:
         message = "The body is larger than what is taken here: docs/rest-api.md, Limits."
+    if message.startswith(TOO_MANY_FILES):
+        return answer(413, "too_many_files", message)
     return answer(
         error.status_code, CODE_OF_STATUS.get(error.status_code, "http"), message, dict(error.headers or {}) or None
     )

@@ -21,6 +21,7 @@ from engine.api.repeats import VARY, IdempotencyKey, IfNoneMatch, is_among, once
 from engine.api.schemas import (
     LARGEST_ID,
     BlindAnswerIn,
+    ErrorAnswer,
     QueuePage,
     ReviewIn,
     ReviewRecorded,
@@ -139,7 +140,10 @@ def pixels(
     form_limits={"max_files": MOST_FILES, "max_fields": 20},
     responses={
         **documented(400, 409, 413),
-        422: {"model": UploadRefused, "description": "none of the files is on the worklist, or the form is refused"},
+        422: {
+            "model": UploadRefused | ErrorAnswer,
+            "description": "none of the files is on the worklist, or the form is refused",
+        },
     },
     openapi_extra={"requestBody": {"content": {"multipart/form-data": {"example": examples.UPLOAD_FORM}}}},
 )
@@ -184,7 +188,7 @@ def upload(
     status_code=201,
     response_model=ReviewRecorded,
     max_body_size=LARGEST_JSON_BYTES,
-    responses=documented(404, 409, 413),
+    responses=documented(400, 404, 409, 413),
 )
 def record_review(
     session: DatabaseSession,
@@ -219,7 +223,7 @@ def record_review(
     status_code=201,
     response_model=StudyOut,
     max_body_size=LARGEST_JSON_BYTES,
-    responses=documented(404, 409, 413),
+    responses=documented(400, 404, 409, 413),
 )
 def give_blind_answer(
     session: DatabaseSession,

@@ -1,47 +1,23 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
-from starlette.types import Receive, Scope, Send
 
-from engine.api.app import api
 from engine.findings.answers import Task, bone_age_answer, rop_answer
 from engine.services import images, shadow
-from engine.services.accounts import Actor, demo_admin, demo_reader, service_actor
+from engine.services.accounts import demo_admin, demo_reader, service_actor
+from tests.engine.api.conftest import Acting
 from tests.model_folders import register
-from tests.workstation import PHANTOM, WORKER, AddCase, case_adder, film_pixels, read_of, write_film
+from tests.workstation import PHANTOM, WORKER, AddCase, film_pixels, read_of, write_film
 
 
-class ActingAs:
-    """What ui/serve.py does: puts the user into the scope."""
-
-    def __init__(self, actor: Actor | None) -> None:
-        self.actor = actor
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        state = {} if self.actor is None else {"actor": self.actor}
-        await api({**scope, "state": state}, receive, send)
-
-
-@pytest.fixture
-def add_case(session: Session, tmp_path: Path) -> AddCase:
-    return case_adder(session, tmp_path)
-
-
-@pytest.fixture
-def client(database_url: str) -> Iterator[TestClient]:
-    with TestClient(ActingAs(demo_reader())) as client:
-        yield client
-
-
-def test_without_a_user_nothing_is_answered(database_url: str) -> None:
-    answer = TestClient(ActingAs(None)).get("/radiology/queue")
+def test_without_a_user_nothing_is_answered(acting: Acting) -> None:
+    answer = acting(None).get("/radiology/queue")
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == "not_signed_in"
 
@@ -124,7 +100,7 @@ def test_a_photo_takes_the_forms_fields(client: TestClient, tmp_path: Path) -> N
     assert (study["sex"], study["task"], study["images"][0]["laterality"]) == ("F", "bone_age", "L")
 
 
-def test_a_review_is_recorded_once_and_conflicts_are_409(client: TestClient, add_case: AddCase) -> None:
+def test_a_review_is_recorded_once_and_conflicts_are_409(client: TestClient, acting: Acting, add_case: AddCase) -> None:
     case = add_case()
     image = client.get(f"/radiology/studies/{case.study_id}").json()["images"][0]
     url = f"/radiology/studies/{case.study_id}/review"
@@ -136,8 +112,7 @@ def test_a_review_is_recorded_once_and_conflicts_are_409(client: TestClient, add
         "details": {"method": "atlas"},
     }
     assert client.post(url, json=body).status_code == 201
-    with TestClient(ActingAs(demo_admin())) as other:
-        late = other.post(url, json=body | {"answer": bone_age_answer(100)})
+    late = acting(demo_admin()).post(url, json=body | {"answer": bone_age_answer(100)})
     assert late.status_code == 409
     assert late.json()["error"]["code"] == "conflict"
     [review] = client.get(f"/radiology/studies/{case.study_id}").json()["images"][0]["reviews"]
@@ -145,7 +120,7 @@ def test_a_review_is_recorded_once_and_conflicts_are_409(client: TestClient, add
     assert review["details"] == {"method": "atlas"}
 
 
-def test_refused_reviews_say_what_was_wrong(client: TestClient, add_case: AddCase) -> None:
+def test_refused_reviews_say_what_was_wrong(client: TestClient, acting: Acting, add_case: AddCase) -> None:
     case = add_case()
     url = f"/radiology/studies/{case.study_id}/review"
     outside = client.post(url, json={"verdict": "corrected", "answer": bone_age_answer(400)})
@@ -155,8 +130,7 @@ def test_refused_reviews_say_what_was_wrong(client: TestClient, add_case: AddCas
     assert "body.verdict" in unknown.json()["error"]["message"]
     nowhere = client.post("/radiology/studies/99/review", json={"verdict": "confirmed"})
     assert (nowhere.status_code, nowhere.json()["error"]["code"]) == (404, "not_found")
-    with TestClient(ActingAs(service_actor("worker"))) as program:
-        forbidden = program.post(url, json={"verdict": "confirmed"})
+    forbidden = acting(service_actor("worker")).post(url, json={"verdict": "confirmed"})
     assert (forbidden.status_code, forbidden.json()["error"]["code"]) == (403, "not_allowed")
 
 
