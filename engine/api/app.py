@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
-from engine.api import analyze, errors, models, stow, studies
+from engine.api import analyze, description, errors, models, stow, studies
 from engine.api.access import Gate
 from engine.api.docs import docs_page
 from engine.api.schemas import Health
@@ -19,8 +19,7 @@ VERSION = "0.3.0"
 
 api = FastAPI(
     title="PediScreen",
-    description="Reads of paediatric images by a vision-language model, and what the radiologists decided about them. "
-    "Not for diagnostic use.",
+    description=description.TEXT,
     version=VERSION,
     docs_url=None,  # FastAPI's page loads its scripts from elsewhere; ours needs none
     redoc_url=None,
@@ -30,6 +29,7 @@ api = FastAPI(
 for router in (studies.router, analyze.router, models.router):
     api.include_router(router, prefix="/radiology")
 api.include_router(stow.router, prefix="/dicom-web", responses=errors.documented(401, 403, 429))
+api.openapi = lambda: description.description(api)  # type: ignore[method-assign]
 api.add_middleware(Gate)
 api.exception_handler(PediScreenError)(errors.with_reason)
 api.exception_handler(RequestValidationError)(errors.with_field)

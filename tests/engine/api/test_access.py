@@ -62,7 +62,7 @@ def test_the_description_says_the_scope_of_every_route() -> None:
 
 REQUESTS = {
     Scope.READ: [("GET", QUEUE), ("GET", "/radiology/studies/1"), ("GET", "/radiology/studies/1/pixels")],
-    Scope.UPLOAD: [("POST", "/radiology/studies")],
+    Scope.UPLOAD: [("POST", "/radiology/studies"), ("POST", "/dicom-web/studies")],
     Scope.REVIEW: [("POST", "/radiology/studies/1/review"), ("POST", "/radiology/studies/1/blind-answer")],
     Scope.ANALYZE: [("POST", f"/radiology/analyze-{task}") for task in ("bone-age", "rop", "fracture")],
     Scope.MODELS: [("GET", "/radiology/models")],

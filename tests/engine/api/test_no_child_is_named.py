@@ -40,6 +40,13 @@ TELLS = (
 )
 
 
+STOW = 'multipart/related; type="application/dicom"; boundary="b"'
+
+
+def stow_body(film: bytes) -> bytes:
+    return b"--b\r\nContent-Type: application/dicom\r\n\r\n%b\r\n--b--\r\n" % film
+
+
 def tells(text: str) -> list[str]:
     return [planted for planted in TELLS if planted in text.lower()]
 
@@ -82,6 +89,7 @@ def test_no_route_answers_with_what_identifies_a_child(
             ("post", f"/radiology/analyze-{task}"): [{"files": {"image": ("x", film)}}]
             for task in ("bone-age", "rop", "fracture")
         },
+        ("post", "/dicom-web/studies"): [{"content": stow_body(film), "headers": {"Content-Type": STOW}}],
         ("get", "/radiology/models"): [{}],
         ("get", "/health"): [{}],
     }

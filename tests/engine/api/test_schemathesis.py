@@ -11,7 +11,7 @@ from tests.engine.api.generated_requests import send
 
 
 def test_no_generated_request_breaks_the_api_or_its_description(session: Session, tmp_path: Path) -> None:
-    sent = send(session, tmp_path, examples=5)
+    sent = send(session, tmp_path, examples=3)
     assert not sent.failed, sent.said
     assert not [status for status in sent.answers if status >= 500], sent.answers
     assert sent.requests >= 1000

@@ -17,7 +17,7 @@ from engine.phantoms.write import make_phantoms
 from engine.services import incoming, receiving
 from engine.services.accounts import demo_admin, demo_reader, service_actor
 from engine.settings import settings
-from tests.engine.api.test_studies import ActingAs
+from tests.engine.api.conftest import ActingAs
 from tests.engine.interop.orthanc import orthanc
 from tests.engine.interop.waiting import wait_for
 from tests.pediscreen_up import free_port
