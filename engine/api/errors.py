@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from engine.api.schemas import ErrorAnswer
 from engine.errors import (
     Conflict,
+    Damaged,
     ModelUnavailable,
     NotAllowed,
     NotFound,
@@ -21,6 +22,7 @@ from engine.errors import (
     ReadFailed,
     Refused,
 )
+from engine.services import audit
 
 TOO_MANY_FILES = "Too many files"  # how the words of starlette's multipart parser begin
 AGAIN_IN_S = 5  # what a client is told to wait for what is away
@@ -55,6 +57,7 @@ STATUS_OF_ERROR: tuple[tuple[type[PediScreenError], int, str], ...] = (
     (ScopeMissing, 403, "scope_missing"),
     (NotAllowed, 403, "not_allowed"),
     (NotFound, 404, "not_found"),
+    (Damaged, 500, "damaged"),
     (Conflict, 409, "conflict"),
     (Refused, 422, "refused"),  # its own code takes the place of this one
     (ReadFailed, 422, "read_failed"),
@@ -127,6 +130,8 @@ def answer_to(error: PediScreenError) -> JSONResponse:
 
 
 def with_reason(request: Request, error: PediScreenError) -> JSONResponse:
+    if isinstance(error, NotAllowed):
+        audit.record_refusal(request.state.caller.actor, error, request.scope["route"].path)
     return answer_to(error)
 
 

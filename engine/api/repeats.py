@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from engine.api.errors import answer_to
-from engine.errors import PediScreenError
+from engine.errors import NotAllowed, PediScreenError
 from engine.services import idempotency
 from engine.services.accounts import Actor
 from engine.services.idempotency import KeptAnswer
@@ -70,6 +70,8 @@ def once(
     try:
         try:
             answered = carry_out()
+        except NotAllowed:
+            raise  # for the audit
         except PediScreenError as refused:
             answered = answer_to(refused)
     finally:
