@@ -17,7 +17,7 @@ from db.models import Image, Patient, Review, Study, Verdict
 from db.repositories.reviews import decided_images, latest_reviews
 from db.repositories.studies import study_with_images
 from db.session import writing
-from engine.errors import NotFound, Refused
+from engine.errors import Damaged, NotFound, Refused
 from engine.interop import crosswalk, rescan
 from engine.interop.deidentify import DeidentificationKey, Region, deidentified, write
 from engine.services import annotation_folder, audit, images
@@ -145,8 +145,8 @@ class _Export:
     def add(self, review: Review | None, image: Image, study: Study, patient: Patient) -> None:
         try:
             self._add(review, image, study, patient)
-        except (Refused, NotFound) as refusal:
-            code = refusal.code if isinstance(refusal, Refused) else "file_missing"
+        except (Refused, NotFound, Damaged) as refusal:
+            code = refusal.code if isinstance(refusal, Refused) else "file_missing_or_changed"
             self.held_back.append(HeldBack(image.id, study.id, code, str(refusal)))
 
     def _add(self, review: Review | None, image: Image, study: Study, patient: Patient) -> None:
@@ -154,9 +154,7 @@ class _Export:
             raise Refused("rejected", "A reader rejected the image.")
         if image.source_format != "dicom":
             raise Refused("photo", "PNG and JPEG files are no DICOM objects: they leave with the annotations.")
-        original = images.original_path(image.file_sha256)
-        if not original.is_file():
-            raise NotFound("The file is gone from the data folder: restore it from a backup.")
+        original = images.checked_original(image.file_sha256)
         masks = self.masks.get(image.id, ())
         is_free_of_text = study.is_phantom or (review is not None and review.details.get("no_burned_in_text") is True)
         new = deidentified(original, self.key, patient.pseudonym, masks=masks, is_free_of_text=is_free_of_text)

@@ -18,7 +18,7 @@ from engine.findings.answers import Task
 from engine.interop import crosswalk, deidentify
 from engine.interop.deidentify import Region
 from engine.services import deidentified_export as service
-from engine.services import review
+from engine.services import images, review
 from engine.services.accounts import demo_admin, demo_reader
 from engine.services.deidentified_export import CrosswalkWanted, export_dicom
 from engine.services.ingest import IngestResult
@@ -193,3 +193,14 @@ def test_another_folder_is_not_overwritten(session: Session, tmp_path: Path, add
     with pytest.raises(Refused, match="something other"):
         export_dicom(session, ADMIN, tmp_path / "out")
     assert (tmp_path / "out" / "thesis.txt").exists()
+
+
+def test_an_original_that_was_changed_on_the_disk_is_held_back(
+    session: Session, tmp_path: Path, add_case: AddCase
+) -> None:
+    case = add_case()
+    decide(session, case)
+    path = images.original_path(case.file_sha256)
+    path.write_bytes(path.read_bytes()[:-2] + b"\x01\x02")
+    [held_back] = export_dicom(session, ADMIN, tmp_path / "out").held_back
+    assert held_back.code == "file_missing_or_changed"
