@@ -53,7 +53,20 @@ def revisions(url: str) -> tuple[str | None, str | None]:
     """The schema the database has (None: none yet) and the newest one. They are equal when it is up to date."""
     with engine_for(url).connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
-    return current, ScriptDirectory.from_config(_config(url)).get_current_head()
+    return current, newest_revision()
+
+
+def newest_revision() -> str | None:
+    return _scripts().get_current_head()
+
+
+def known_revisions() -> set[str]:
+    """Every schema that this version of the program can come from."""
+    return {script.revision for script in _scripts().walk_revisions()}
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(MIGRATIONS))
 
 
 def new_revision(url: str, message: str) -> None:

@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from engine import upkeep_commands
 from engine.errors import PediScreenError, Refused
 from engine.settings import PHANTOM_MODEL, settings
 
@@ -42,9 +43,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def serve(arguments: argparse.Namespace) -> None:
     """The web process. It replaces this one: pages are above the engine, which does not import them."""
+    from engine import schema_check
     from engine.supervisor import end_with_supervisor
 
     end_with_supervisor()
+    schema_check.refuse_newer(settings().database_url)
     environment = {**os.environ, "PEDISCREEN_PORT": str(arguments.port)}
     os.execve(sys.executable, [sys.executable, "-m", "ui.serve"], environment)
 
@@ -97,12 +100,9 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def db_upgrade(arguments: argparse.Namespace) -> None:
-    from db import migrate
-    from engine.services import answer_facts, audit_check
+    from engine import schema_check
 
-    migrate.upgrade(settings().database_url)
-    answer_facts.fill_missing(settings().database_url)
-    audit_check.fix_earlier_rows(settings().database_url)
+    schema_check.upgrade(settings().database_url)
     _say("The database has the newest schema.")
 
 
@@ -362,6 +362,7 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("upgrade", help="create it, or bring it to the newest schema").set_defaults(command=db_upgrade)
     actions.add_parser("check", help="developers: do migrations and models agree?").set_defaults(command=db_check)
 
+    upkeep_commands.add_to(command, commands)
     command("demo", demo, "fill an empty worklist with phantom studies")
 
     sub = command("ingest", ingest, "take files or folders into the worklist; refused ones go to quarantine")
@@ -485,12 +486,9 @@ def _model_in_use():
 
 
 def _require_migrated() -> None:
-    from db import migrate
+    from engine import schema_check
 
-    current, newest = migrate.revisions(settings().database_url)
-    if current != newest:
-        state = "is empty" if current is None else f"has schema {current}, this version needs {newest}"
-        raise PediScreenError(f"The database {state}. Run: pediscreen db upgrade")
+    schema_check.require_newest(settings().database_url)
 
 
 def _files(paths: list[Path]) -> list[Path]:

@@ -124,8 +124,7 @@ def up(*, data_dir: Path, database_url: str, port: int, with_demo: bool = True, 
     the hospital's systems is configured.
 
     Raises CannotStart when the port is taken or the web process does not answer."""
-    from db import migrate
-    from engine.services import answer_facts, audit_check
+    from engine import schema_check
 
     started = time.monotonic()
     _require_free_port(port)
@@ -137,9 +136,7 @@ def up(*, data_dir: Path, database_url: str, port: int, with_demo: bool = True, 
     supervisor = Supervisor()
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        migrate.upgrade(database_url)
-        answer_facts.fill_missing(database_url)
-        audit_check.fix_earlier_rows(database_url)
+        schema_check.upgrade(database_url)
         web = supervisor.add("web", cli_command("serve", "--port", str(port)), logs / "web.log")
         if with_demo and subprocess.run(cli_command("demo"), stdin=subprocess.DEVNULL, check=False).returncode:
             supervisor.say("The demo worklist could not be filled; see above. The workstation starts without it.")

@@ -94,3 +94,8 @@ def runs_of_versions(session: Session, version_ids: Sequence[int]) -> dict[int, 
 
 def workers_since(session: Session, since: datetime) -> list[Worker]:
     return list(session.scalars(select(Worker).where(Worker.at >= since).order_by(Worker.name)))
+
+
+def registered_versions(session: Session) -> list[ModelVersion]:
+    """Those that have a folder here."""
+    return list(session.scalars(select(ModelVersion).where(ModelVersion.folder.is_not(None)).order_by(ModelVersion.id)))

@@ -65,6 +65,11 @@ def image_by_file(session: Session, file_sha256: str) -> Image | None:
     return session.scalar(select(Image).where(Image.file_sha256 == file_sha256))
 
 
+def files_of_images(session: Session) -> list[tuple[int, str]]:
+    """Every image's id and the hash of its file."""
+    return [(image_id, sha256) for image_id, sha256 in session.execute(select(Image.id, Image.file_sha256))]
+
+
 def image_by_sop_instance_uid(session: Session, sop_instance_uid: str) -> Image | None:
     return session.scalar(select(Image).where(Image.sop_instance_uid == sop_instance_uid))
 
