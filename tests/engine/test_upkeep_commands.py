@@ -60,9 +60,7 @@ def test_backup_and_restore(
     assert cli.main(["audit", "verify"]) == 0
 
 
-@pytest.mark.parametrize(
-    "command", [["worker"], ["serve"], ["up", "--no-demo"], ["db", "upgrade"], ["audit", "verify"]]
-)
+@pytest.mark.parametrize("command", ["worker", "serve", "up --no-demo", "db upgrade", "audit verify"])
 def test_a_database_of_a_newer_version_is_refused_with_both_named(
     database_url: str, command: str, capsys: pytest.CaptureFixture
 ) -> None:
