@@ -26,6 +26,7 @@ from pydicom import Dataset, dcmread, uid
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import FileMetaDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
 
@@ -146,15 +147,21 @@ def write(dataset: Dataset, path: Path) -> None:
 
 def _header(path: Path) -> Dataset:
     try:
-        dataset = dcmread(path, force=True, stop_before_pixels=True)
+        if _transfer_syntax(path) == uid.DeflatedExplicitVRLittleEndian:  # asked first: it may unfold to gigabytes
+            raise Refused(
+                "unsupported_syntax",
+                "(0002,0010) A deflated file is not exported: send it to the workstation uncompressed.",
+            )
+        return dcmread(path, force=True, stop_before_pixels=True)
     except (*UNREADABLE, InvalidDicomError, OSError) as error:
         raise Refused("malformed", "The header of the file cannot be read.") from error
-    if getattr(dataset, "file_meta", {}).get("TransferSyntaxUID") == uid.DeflatedExplicitVRLittleEndian:
-        raise Refused(
-            "unsupported_syntax",
-            "(0002,0010) A deflated file is not exported: send it to the workstation uncompressed.",
-        )
-    return dataset
+
+
+def _transfer_syntax(path: Path) -> str | None:
+    try:
+        return read_file_meta_info(path).get("TransferSyntaxUID")
+    except InvalidDicomError:  # no preamble
+        return None
 
 
 def _refuse_recognizable(tags: TagReader, is_looked_at: bool) -> None:
@@ -194,8 +201,8 @@ def _take_values(new: Dataset, tags: TagReader) -> None:
         values = tags.texts(keyword)
         if values and all(value in terms for value in values if value):
             setattr(new, keyword, values)
-        elif keyword == "ImageType":  # vendors add values of their own behind the second
-            setattr(new, keyword, values[:2] if len(values) > 1 and set(values[:2]) <= set(terms) else ["", ""])
+        elif keyword == "ImageType" and len(values) > 2 and set(values[:2]) <= set(terms):
+            new.ImageType = values[:2]  # vendors add values of their own behind these
         elif keyword in tags.dataset and keyword in ("PatientSex", "Modality", "Laterality", "PatientOrientation"):
             setattr(new, keyword, "OT" if keyword == "Modality" else "")
     for keyword in NUMBERS:
@@ -360,7 +367,7 @@ def _say_what_was_done(new: Dataset, pseudonym: str, *, is_masked: bool) -> None
     if is_masked:
         done.insert(1, options.CleanPixelDataOption)
         method.append("regions of the pixels set to 0")
-        new.ImageType = ["DERIVED", *list(new.get("ImageType", ["", "PRIMARY"]))[1:]]
+        new.ImageType = ["DERIVED", *list(new.get("ImageType", ("", "PRIMARY")))[1:]]
     new.PatientName, new.PatientID = pseudonym, pseudonym
     new.PatientIdentityRemoved = "YES"
     new.DeidentificationMethod = method

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
+import tracemalloc
 from datetime import date
 from pathlib import Path
 
@@ -18,9 +20,11 @@ from engine.imaging.load import load_film
 from engine.interop import kept_attributes, rescan
 from engine.interop.deidentify import TABLE, DeidentificationKey, Region, deidentified, write
 from engine.phantoms.write import make_phantoms
+from tests.mutations import BOMBS
 from tests.planted import CHARACTER_SETS, Planted, plant
 from tests.workstation import film_pixels, write_film
 
+BOMB_DEFLATE = next(bomb for bomb in BOMBS if "deflate" in bomb.__name__)
 KEY = DeidentificationKey(b"a key for the tests, 32 bytes ..")
 FOREIGN_FILES = Path(__file__).parents[3].parent / "shared" / "testdata" / "dicom"
 IN_BYTES = (
@@ -203,6 +207,17 @@ def test_foreign_files_leave_without_what_they_say_or_not_at_all(tmp_path: Path)
         np.testing.assert_array_equal(load_film(out).pixels, load_film(path).pixels, err_msg=path.name)
         exported += 1
     assert exported >= 60, (exported, held_back)
+
+
+def test_a_deflated_file_is_refused_before_it_is_unfolded(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.dcm"
+    path.write_bytes(BOMB_DEFLATE(random.Random(2)))
+    tracemalloc.start()
+    with pytest.raises(Refused, match="deflated"):
+        deidentified(path, KEY, "P-7F3K2Q")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50e6
 
 
 def test_a_file_cut_off_is_refused_with_a_reason(tmp_path: Path) -> None:
