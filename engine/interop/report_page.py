@@ -105,7 +105,7 @@ def _facts(study: SignedStudy, image: SignedImage) -> list[tuple[str, str]]:
     if study.task == Task.BONE_AGE and image.answer is not None:
         about = report_text.bone_age_facts(study, image)
         if about.sds is not None:
-            distance = f"{about.sds.sds:+.2f} SD of {about.sds.sd_months:.1f} months"
+            distance = f"{about.sds.sds:+.2f} SD (one SD is {about.sds.sd_months:.1f} months)"
             facts += [("Against the age", distance), ("SD from", report_text.sd_source(about.sds))]
         else:
             facts.append(("Against the age", f"not said: {about.why_no_sd}"))

@@ -10,8 +10,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import cv2
 import numpy as np
@@ -288,4 +288,11 @@ def _sha256(said: SignedStudy) -> str:
 
 
 def _local(at: datetime) -> datetime:
-    return at.astimezone(ZoneInfo(settings().time_zone))
+    """In the hospital's zone. Raises DocumentRefused where the settings name none."""
+    name = settings().time_zone
+    try:
+        return at.astimezone(UTC if name == "UTC" else ZoneInfo(name))
+    except (ZoneInfoNotFoundError, ValueError):
+        raise DocumentRefused(
+            "unknown_time_zone", f"PEDISCREEN_TIME_ZONE must name a zone such as Europe/Vienna, found {name!r}"
+        ) from None

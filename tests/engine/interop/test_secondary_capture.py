@@ -76,7 +76,7 @@ def test_what_is_written_on_it(drawn: list[str]) -> None:
 def test_the_numbers_of_a_bone_age(drawn: list[str]) -> None:
     read(signed.corrected())
     page = " ".join(drawn)
-    assert "10 y 0 m (120 months)" in page and "+0.82 SD of 9.8 months" in page
+    assert "10 y 0 m (120 months)" in page and "+0.82 SD (one SD is 9.8 months)" in page
     assert "Version 2, replaces version 1" in page
 
 

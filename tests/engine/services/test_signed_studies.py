@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -11,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.models import AuditEvent, Role, Task, Verdict
+from db.session import session_scope
 from engine.errors import DocumentRefused, NotAllowed, NotFound
 from engine.findings.answers import bone_age_answer, fracture_answer, rop_answer
 from engine.interop.signed_study import DocumentKind, Region
@@ -229,6 +231,30 @@ def test_times_are_said_in_the_hospitals_zone(
     case = new_case(Task.FRACTURE, fracture_answer("buckle"))
     signed_case(session, case)
     assert issue(session, case).signed_at.utcoffset().total_seconds() == 9 * 3600
+    monkeypatch.setenv("PEDISCREEN_TIME_ZONE", "Nowhere/At_all")
+    settings.cache_clear()
+    with pytest.raises(DocumentRefused, match="Nowhere/At_all"):
+        issue(session, case)
+
+
+def test_two_senders_at_once_issue_one_revision(session: Session, new_case: Callable, database_url: str) -> None:
+    case = new_case()
+    signed_case(session, case)
+    session.rollback()
+    both, found = threading.Barrier(2), []
+
+    def send() -> None:
+        with session_scope(database_url) as own:
+            both.wait()
+            found.append(signed_studies.issue(own, SENDER, case.study_id))
+
+    senders = [threading.Thread(target=send) for _ in range(2)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    assert found[0] == found[1]
+    assert len(signed_studies.issued(session, SENDER, case.study_id)) == 1
 
 
 def test_the_worker_may_issue_too(session: Session, new_case: Callable) -> None:
