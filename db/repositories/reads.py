@@ -92,16 +92,6 @@ def predictions_by_id(session: Session, prediction_ids: Sequence[int]) -> dict[i
     return {prediction.id: prediction for prediction in session.scalars(query)}
 
 
-def prediction_of_round(
-    session: Session, image_id: int, read_round: int, model_version_id: int | None = None
-) -> Prediction | None:
-    """The latest, of any model version where none is given."""
-    query = select(Prediction).where(Prediction.image_fk == image_id, Prediction.read_round == read_round)
-    if model_version_id is not None:
-        query = query.where(Prediction.model_version_fk == model_version_id)
-    return session.scalar(query.order_by(Prediction.id.desc()).limit(1))
-
-
 def model_version_by_name(session: Session, name: str) -> ModelVersion | None:
     return session.scalar(select(ModelVersion).where(ModelVersion.name == name))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,17 +37,28 @@ def image_ids_of_study(session: Session, study_id: int) -> list[int]:
 def locked_image(session: Session, image_id: int) -> tuple[Image, Study] | None:
     """The image and its study, with patient and images loaded. Until the end of the transaction nobody else changes
     what belongs to the study (rows are locked on PostgreSQL; SQLite has one writer, see db.session.begin_write)."""
-    study_id = session.scalar(select(Image.study_fk).where(Image.id == image_id))
-    study = locked_study(session, study_id) if study_id is not None else None
-    if study is None:
-        return None
-    return next(image for image in study.images if image.id == image_id), study
+    return locked_images(session, [image_id]).get(image_id)
+
+
+def locked_images(session: Session, image_ids: Sequence[int]) -> dict[int, tuple[Image, Study]]:
+    """Image id -> image and study, as of `locked_image`; without those that do not exist."""
+    study_ids = set(session.scalars(select(Image.study_fk).where(Image.id.in_(image_ids))))
+    wanted = set(image_ids)
+    studies = _locked_studies(session, study_ids)
+    return {image.id: (image, study) for study in studies for image in study.images if image.id in wanted}
 
 
 def locked_study(session: Session, study_id: int) -> Study | None:
     """The study, locked as by `locked_image`, with patient and images loaded."""
-    session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
-    return study_with_images(session, study_id)
+    return next(iter(_locked_studies(session, {study_id})), None)
+
+
+def _locked_studies(session: Session, study_ids: Collection[int]) -> list[Study]:
+    # locked in one order, whoever asks for several
+    session.execute(select(Study.id).where(Study.id.in_(study_ids)).order_by(Study.id).with_for_update())
+    query = select(Study).where(Study.id.in_(study_ids))
+    loaded = query.options(joinedload(Study.patient), selectinload(Study.images))
+    return list(session.scalars(loaded.execution_options(populate_existing=True)))
 
 
 def studies_of_patient(session: Session, patient_fk: int) -> list[Study]:

@@ -47,6 +47,7 @@ AHEAD = 64  # images in the line; the rest waits in the database
 LARGEST_BATCH = 16
 FIRST_BATCH = 4  # before it is known how long a batch takes
 BUDGET_S = 0.2  # of a batch: what a person's image waits for at most, once it is prepared
+MEANWHILE = 2  # images that a GPU reads in about the time that preparing one takes
 PROCESSES = max(1, min(6, (os.cpu_count() or 2) - 2))  # that prepare, beside a GPU
 IDLE_S = 0.5  # threads look up after this long though nothing has changed
 ONE_BY_ONE_AFTER = 3  # times in hand without a read, as the worker died: from then on an image stands alone ...
@@ -165,7 +166,7 @@ class PendingReads:
         harmless, suspect = (0, ONE_BY_ONE_AFTER), (ONE_BY_ONE_AFTER, None)
         if len(held) >= 2 * AHEAD:
             return []
-        if len(held) >= AHEAD:
+        if len(held) > AHEAD // 2:  # the line is refilled by many at once, not image by image
             return take(2 * AHEAD - len(held), starts=harmless, first_only=True)
         taken = take(AHEAD - len(held), starts=harmless)
         return taken if taken or held else take(1, starts=suspect)
@@ -244,7 +245,7 @@ class PendingReads:
 
     def _next_batch(self, reader: Reader) -> list[_Held]:
         """The next prepared images of one task; empty after a while without any. What a person waits for stands alone,
-        and is waited for while it is being prepared."""
+        and is waited for while it is being prepared; a GPU reads a few others in that time."""
         with self._changed:
             for held in self._line:
                 if held.reader is not reader:  # the model in use has changed, and the size of its images may have
@@ -252,12 +253,15 @@ class PendingReads:
             line = self._in_order()
             ready = [held for held in line if held.pixels is not None]
             is_expected = bool(line) and line[0].image.is_waited_for and time.monotonic() - line[0].since < BUDGET_S
-            if not ready or (is_expected and ready[0] is not line[0]):
+            limit = self._batch_size
+            if is_expected and ready[:1] != line[:1]:
+                limit = MEANWHILE if self._processes else 0
+            if not ready or not limit:
                 self._changed.wait(BUDGET_S if is_expected else IDLE_S)
                 return []
             first = ready[0].image
             same = [h for h in ready if (h.image.task, h.image.is_waited_for) == (first.task, first.is_waited_for)]
-            batch = same[: self._batch_size]
+            batch = same[:limit]
             self._in_hand = self._in_hand + batch
             self._remove(batch)
             return batch

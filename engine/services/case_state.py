@@ -127,30 +127,42 @@ def decision_urgency(review: DecisionColumns, study: Study) -> FindingUrgency:
 
 def refresh(session: Session, study: Study) -> None:
     """Derive status and urgency anew; `study.images` must be loaded. The latest decision counts, else the read."""
+    refresh_all(session, [study])
+
+
+def refresh_all(session: Session, studies: Sequence[Study]) -> None:
+    """`refresh` for several studies, with as many queries as for one."""
     session.flush()
-    image_ids = [image.id for image in study.images]
+    image_ids = [image.id for study in studies for image in study.images]
     predictions = latest_predictions(session, image_ids)
     reviews = latest_reviews(session, image_ids)
-    verdicts = {image_id: review.verdict for image_id, review in reviews.items() if in_force(review)}
-    study.status = status_of(study.images, verdicts)
-    urgency = most_urgent([image_urgency(study, reviews.get(id), predictions.get(id)) for id in image_ids])
-    study.urgency = Urgency(urgency.level)
-    study.urgency_reason = urgency.reason
-    study.urgency_unverified = urgency.unverified
-    study.act_by = urgency.act_by(study.acquired_on)
-    _refresh_learn_value(session, study, predictions)
-    if predictions or reviews or any(image.read_round > 1 for image in study.images):
-        answer_facts.refresh(session, image_ids)
+    for study in studies:
+        ids = [image.id for image in study.images]
+        study.status = status_of(study.images, {id: r.verdict for id in ids if (r := in_force(reviews.get(id)))})
+        urgency = most_urgent([image_urgency(study, reviews.get(id), predictions.get(id)) for id in ids])
+        study.urgency = Urgency(urgency.level)
+        study.urgency_reason = urgency.reason
+        study.urgency_unverified = urgency.unverified
+        study.act_by = urgency.act_by(study.acquired_on)
+    _refresh_learn_values(session, studies, predictions)
+    images = [image for study in studies for image in study.images]
+    touched = {image.study_fk for image in images if image.id in predictions or image.id in reviews}
+    touched |= {image.study_fk for image in images if image.read_round > 1}
+    if touched:
+        answer_facts.refresh(session, [image.id for image in images if image.study_fk in touched])
 
 
-def _refresh_learn_value(session: Session, study: Study, predictions: dict[int, Prediction]) -> None:
-    """What a model could learn from it; of a decided study it stays what it was while readers had it before them."""
-    study.learn_group = case_order.group_of(study.task, study.patient.sex, study.age_months, study.site)
-    if study.status in (StudyStatus.REVIEWED, StudyStatus.REJECTED):
-        return
-    answers = answers_given(session, [image.id for image in study.images])
-    value = case_order.learn_value(list(predictions.values()), answers.values())
-    study.learn_value = None if value is None else value.total
+def _refresh_learn_values(session: Session, studies: Sequence[Study], predictions: dict[int, Prediction]) -> None:
+    """What a model could learn from them; of a decided study it stays what it was while readers had it before them."""
+    for study in studies:
+        study.learn_group = case_order.group_of(study.task, study.patient.sex, study.age_months, study.site)
+    open_studies = [s for s in studies if s.status not in (StudyStatus.REVIEWED, StudyStatus.REJECTED)]
+    answers = answers_given(session, [image.id for study in open_studies for image in study.images])
+    for study in open_studies:
+        ids = [image.id for image in study.images]
+        reads = [predictions[id] for id in ids if id in predictions]
+        value = case_order.learn_value(reads, [answers[id] for id in ids])
+        study.learn_value = None if value is None else value.total
 
 
 def status_of(images: Sequence[Image], verdicts: Mapping[int, Verdict | None]) -> StudyStatus:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from db.models import Image, ModelVersion, Patient, Prediction, ReadState, Role, Study, TaskSource, Worker
 from db.repositories import reads as repository
-from db.repositories.studies import locked_image
+from db.repositories.studies import locked_image, locked_images
 from db.session import writing
 from db.types import utc_now
 from engine.errors import NotFound
@@ -165,48 +165,57 @@ def record_reads(
     require(actor, Role.SERVICE)
     rounds = read_rounds if read_rounds is not None else [None] * len(image_ids)
     with writing(session):
-        prediction_ids = []
+        cases = locked_images(session, image_ids)
+        known = repository.predictions_of_images(session, image_ids)
         versions: dict[str, ModelVersion] = {}
+        kept, added = [], []
         for image_id, read, read_round in zip(image_ids, reads, rounds, strict=True):
+            if image_id not in cases:
+                raise NotFound(f"there is no image {image_id}")
+            image, study = cases[image_id]
+            if read.task != study.task:
+                continue
+            if read.answer is not None:
+                check_answer(read.answer)
             if read.model_version not in versions:
                 versions[read.model_version] = _model_version(session, actor, read.model_version, is_phantom)
-            prediction = _record_read(session, actor, image_id, read, read_round, versions[read.model_version])
-            if prediction is not None:
-                prediction_ids.append(prediction.id)
-        return prediction_ids
-
-
-def _record_read(
-    session: Session, actor: Actor, image_id: int, read: Read, read_round: int | None, version: ModelVersion
-) -> Prediction | None:
-    image, study = _image_and_study(session, image_id)
-    if read.task != study.task:
-        return None
-    if read.answer is not None:
-        check_answer(read.answer)
-    if read_round is None:
-        read_round = image.read_round
-        prediction = repository.prediction_of_round(session, image_id, read_round, version.id)
-    else:
-        prediction = repository.prediction_of_round(session, image_id, read_round)
-    if prediction is None:
-        prediction = Prediction(
-            image_fk=image_id, model_version_fk=version.id, read_round=read_round, **columns_of(read)
-        )
-        session.add(prediction)
+            version = versions[read.model_version]
+            prediction = _stored_already(known, image, version, read_round)
+            if prediction is None:
+                round_now = image.read_round if read_round is None else read_round
+                prediction = Prediction(
+                    image_fk=image_id, model_version_fk=version.id, read_round=round_now, **columns_of(read)
+                )
+                known.append(prediction)
+                added.append((prediction, version))
+            if prediction.read_round == image.read_round:
+                image.read_state, image.read_blocked_reason = ReadState.DONE, None
+            kept.append(prediction)
+        session.add_all(prediction for prediction, _ in added)
         session.flush()
-        audit.record(
-            session,
-            actor,
-            "read.recorded",
-            f"image:{image_id}",
-            {"prediction": prediction.id, "model_version": version.name, "abstained": read.abstained}
-            | audit.fixed(prediction),
-        )
-    if read_round == image.read_round:
-        image.read_state, image.read_blocked_reason = ReadState.DONE, None
-    case_state.refresh(session, study)
-    return prediction
+        for prediction, version in added:
+            _audit_read(session, actor, prediction, version)
+        case_state.refresh_all(session, list({study.id: study for _, study in cases.values()}.values()))
+        return [prediction.id for prediction in kept]
+
+
+def _stored_already(
+    known: Sequence[Prediction], image: Image, version: ModelVersion, read_round: int | None
+) -> Prediction | None:
+    """The latest of this round; where no round is given, of the image's own round by this version."""
+    for prediction in reversed(known):
+        if prediction.image_fk == image.id and (
+            prediction.read_round == read_round
+            if read_round is not None
+            else (prediction.read_round, prediction.model_version_fk) == (image.read_round, version.id)
+        ):
+            return prediction
+    return None
+
+
+def _audit_read(session: Session, actor: Actor, prediction: Prediction, version: ModelVersion) -> None:
+    detail = {"prediction": prediction.id, "model_version": version.name, "abstained": prediction.abstained}
+    audit.record(session, actor, "read.recorded", f"image:{prediction.image_fk}", detail | audit.fixed(prediction))
 
 
 def columns_of(read: Read) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A read on one GPU at MedGemma-4B's shape: time, rate, memory, agreement, beside `generate()` of the same model.
 
+    export PYTORCH_ALLOC_CONF=expandable_segments:True      # as engine.cli sets it
     python -m tests.benchmarks.read_45ms [--tokenizer DIR] [--work_dir DIR] [--folder DIR] [--json FILE] [--images 512]
 
 Writes a 4-bit folder of that shape with random weights (12 GB of disk while it does; `--folder` keeps it, and uses one
@@ -368,7 +369,6 @@ PARTS = ("start", "batch_1", "generate", "batch_16", "float32", "agreement", "do
 
 
 def main(arguments: argparse.Namespace) -> None:
-    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # as engine.cli does
     result: dict = {"card": torch.cuda.get_device_name(), "torch": torch.__version__}
 
     def say(name: str, value) -> None:

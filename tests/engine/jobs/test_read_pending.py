@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from contextlib import contextmanager
 
 import torch
@@ -129,6 +130,42 @@ def test_an_upload_is_taken_though_the_line_is_full(waiting, database_url, monke
         waiting.add(1, first=12, sender=demo_reader())
         reads.fill()
         assert len(reads._line + reads._in_hand) == 5
+
+
+def test_a_gpu_reads_a_few_while_an_upload_is_prepared_and_a_processor_waits(waiting, database_url):
+    waiting.add(12)
+    waiting.add(1, first=12, sender=demo_reader())
+    reader = FakeReader()
+    reads = PendingReads(database_url, "w1", lambda: reader, threading.Event(), silent_after_s=60, on_lost=print)
+    reads.fill()
+    for held in reads._line:
+        held.reader = reader
+        held.pixels = None if held.image.is_waited_for else image_processor([])
+        held.since = time.monotonic() + 1
+    assert reads._next_batch(reader) == []
+    reads._processes = [read_pending.prepared]  # as beside a GPU
+    batch = reads._next_batch(reader)
+    assert len(batch) == read_pending.MEANWHILE and not any(held.image.is_waited_for for held in batch)
+
+
+def test_a_gpu_reads_the_next_batch_while_one_is_recorded(waiting, database_url, monkeypatch):
+    monkeypatch.setattr(read_pending, "PROCESSES", 1)
+    monkeypatch.setattr(read_pending, "FIRST_BATCH", 2)
+    ids = waiting.add(4)
+    reader, record = FakeReader(), read_pending.record_batch
+    reader.is_on_gpu = True
+    read_meanwhile = []
+
+    def recorded(*arguments):
+        if not read_meanwhile:
+            waiting.until(lambda: len(reader.batches) > 1)
+            read_meanwhile.append(True)
+        return record(*arguments)
+
+    monkeypatch.setattr(read_pending, "record_batch", recorded)
+    with reading(database_url, reader):
+        waiting.until(waiting.all_done)
+    assert waiting.reads_by_image() == dict.fromkeys(ids, 1)
 
 
 def test_a_batch_is_of_one_task(waiting, database_url):
