@@ -53,6 +53,10 @@ def _dataset(path: Path) -> Dataset:
             return dcmread(file, force=True)
     except EOFError as error:
         raise FileRefused("truncated", "The file ends within its header: send it again.") from error
+    except OSError as error:
+        if error.errno is not None:  # the disk's, not pydicom's
+            raise
+        raise FileRefused("truncated", "The file ends within a sequence, or a length in it is wrong.") from error
     except (*UNREADABLE, InvalidDicomError, zlib.error, struct.error) as error:
         raise FileRefused("malformed", "The file is marked as DICOM but its data set cannot be read.") from error
 

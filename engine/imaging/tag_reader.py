@@ -23,6 +23,7 @@ UNREADABLE = (
     NotImplementedError,
     LookupError,
     EOFError,
+    OSError,  # a sequence that ends too early
     struct.error,
     RecursionError,
 )

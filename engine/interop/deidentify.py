@@ -153,7 +153,7 @@ def _header(path: Path) -> Dataset:
                 "(0002,0010) A deflated file is not exported: send it to the workstation uncompressed.",
             )
         return dcmread(path, force=True, stop_before_pixels=True)
-    except (*UNREADABLE, InvalidDicomError, OSError) as error:
+    except (*UNREADABLE, InvalidDicomError) as error:
         raise Refused("malformed", "The header of the file cannot be read.") from error
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import struct
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,16 @@ def test_a_file_cut_off_is_refused(good: Path, keep: float) -> None:
     data = good.read_bytes()
     good.write_bytes(data[: int(len(data) * keep)])
     assert refusal_of(good).code in ("truncated", "no_pixels", "malformed")
+
+
+def test_a_file_cut_off_within_a_sequence_is_truncated_and_not_called_no_file(tmp_path: Path) -> None:
+    within = struct.pack("<HH2sHI", 0x0040, 0xA730, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
+        "<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF
+    )
+    meta = struct.pack("<HH2sH", 2, 0x10, b"UI", 20) + b"1.2.840.10008.1.2.1\0"
+    path = tmp_path / "cut.dcm"
+    path.write_bytes(b"\0" * 128 + b"DICM" + meta + within * 3)
+    assert refusal_of(path).code == "truncated"
 
 
 @pytest.mark.parametrize("picture_format", ["PNG", "JPEG"])
