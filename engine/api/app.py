@@ -24,11 +24,12 @@ api = FastAPI(
     docs_url=None,  # FastAPI's page loads its scripts from elsewhere; ours needs none
     redoc_url=None,
     openapi_url="/openapi.json",
+    generate_unique_id_function=lambda route: route.name,  # what a client calls the operation
     redirect_slashes=False,  # a redirect names the host, which behind a proxy is another
 )
 for router in (studies.router, analyze.router, models.router):
     api.include_router(router, prefix="/radiology")
-api.include_router(stow.router, prefix="/dicom-web", responses=errors.documented(401, 403, 429))
+api.include_router(stow.router, prefix="/dicom-web", responses=errors.documented(401, 403, 422, 429))
 api.openapi = lambda: description.description(api)  # type: ignore[method-assign]
 api.add_middleware(Gate)
 api.exception_handler(PediScreenError)(errors.with_reason)
