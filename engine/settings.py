@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from engine.interop import destinations
+
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 PHANTOM_MODEL_DIR = PROJECT_DIR / "engine" / "phantoms" / "model"
 PHANTOM_MODEL = "phantom"
@@ -78,6 +80,11 @@ class Settings:
         """Whether films come in by themselves."""
         return bool(self.storage_scp or self.orthanc or self.watched_folder)
 
+    # where signed results go (PEDISCREEN_SEND_TO_<NAME>), and how long a case has to be quiet before they do
+    destinations: tuple[destinations.Destination, ...] = ()
+    send_after_s: float = 120.0
+    viewer_url: str | None = None  # of another viewer, {StudyInstanceUID} in it stands for the study
+
     @property
     def reads_url(self) -> str | None:
         """Where this machine's worker answers; with TLS its host has to be the one that the certificate names."""
@@ -112,6 +119,9 @@ def settings() -> Settings:
         storage_scp=_storage_scp(),
         orthanc=_orthanc(),
         watched_folder=_path(env.get("PEDISCREEN_WATCHED_FOLDER")),
+        destinations=destinations.configured(env),
+        send_after_s=float(env.get("PEDISCREEN_SEND_AFTER_S", "120")),
+        viewer_url=env.get("PEDISCREEN_VIEWER_URL") or None,
     )
 
 

@@ -43,6 +43,7 @@ page = st.navigation(
             st.Page("pages/quality.py", title="Quality", url_path="quality"),
             st.Page("pages/retrain.py", title="Retrain", url_path="retrain"),
             st.Page("pages/models.py", title="Models", url_path="models"),
+            st.Page("pages/connections.py", title="Connections", url_path="connections"),
         ],
     },
     position="top",

@@ -11,7 +11,7 @@ import threading
 import time
 
 from engine.errors import PediScreenError
-from engine.jobs import film_compression, orthanc, storage_scp, watched_folder
+from engine.jobs import film_compression, orthanc, sending, storage_scp, watched_folder
 from engine.jobs.loop import Loop, Pulse, log_failure
 from engine.settings import Settings
 
@@ -21,7 +21,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 STOP_WITHIN_S = 8.0
 
 
-LOOPS: list[Loop] = [storage_scp.LOOP, orthanc.LOOP, watched_folder.LOOP, film_compression.LOOP]
+LOOPS: list[Loop] = [storage_scp.LOOP, orthanc.LOOP, watched_folder.LOOP, film_compression.LOOP, sending.LOOP]
 
 
 def configured(here: Settings) -> list[Loop]:

@@ -34,6 +34,7 @@ from ui.components import (
     model_words,
     page_parts,
     read_panel,
+    report_state,
     review_history,
     viewer,
 )
@@ -114,6 +115,7 @@ def show() -> None:
             st.fragment(wait_for_read, run_every=POLL_EVERY)(study)
         child_panel.show(context)
         decide(study, image, context, held)
+        report_state.show(study.study_id)
 
 
 def choose_image(study: StudyView) -> ImageView:

@@ -1,0 +1,609 @@
+"""What leaves of signed studies, on simulated time: engine.services.sending with the loop's own steps.
+
+The receiver is played here; the ways of sending have tests of their own (tests/engine/interop/sending)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import pytest
+from sqlalchemy import update
+
+from db.models import BlindCase, BlindState, QualityRule, RejectReason, Review, Verdict
+from db.repositories import sending as repository
+from db.repositories.accounts import account_by_username
+from db.sending_tables import DeliveryState
+from db.session import writing
+from db.types import utc_now
+from engine.errors import Conflict, NotAllowed, NotFound
+from engine.findings.answers import Task, bone_age_answer
+from engine.interop.destinations import Destination, Kind
+from engine.interop.sending import DeliveryRefused, NotDelivered, Unreachable
+from engine.jobs import sending as job
+from engine.services import audit, ingest, other_viewer, reading, review, sending, sent_reports
+from engine.services.accounts import Actor, demo_adjudicator, demo_admin, demo_reader, demo_second_reader, service_actor
+from engine.services.ingest import PatientEntry
+from engine.services.review import Decision, ImageView
+from engine.settings import settings
+from tests.workstation import WORKER, case_adder, film_pixels, read_of
+
+ACTOR, READER, ADMIN = service_actor("exchange"), demo_reader(), demo_admin()
+QUIET_S = 120.0
+PACS = Destination("pacs", Kind.DICOM, host="pacs", port=104, called_ae_title="PACS")
+EHR = Destination("ehr", Kind.FHIR, url="https://ehr/fhir", host="ehr")
+
+
+class Hospital:
+    """Its systems, each of which may be away, and a clock that the test turns."""
+
+    def __init__(self, database_url: str, session, destinations=(PACS,)) -> None:
+        self.database_url, self.session, self.destinations = database_url, session, list(destinations)
+        self.clock = utc_now()
+        self.received: dict[str, list] = {one.name: [] for one in destinations}
+        self.errors: dict[str, Exception] = {}
+        self.attempts: list[tuple[datetime, str]] = []
+
+    def deliver(self, destination, signed):
+        self.attempts.append((self.clock, destination.name))
+        if destination.name in self.errors:
+            raise self.errors[destination.name]
+        self.received[destination.name].append(signed)
+        return "HOSPITAL"
+
+    def note(self) -> None:
+        self.session.rollback()
+        sending.note_signed(self.session, ACTOR, self.destinations, QUIET_S, self.clock)
+
+    def run(self, *, after_s: float = 0.0) -> None:
+        """One round of the loop, `after_s` later."""
+        self.clock += timedelta(seconds=after_s)
+        self.note()
+        for destination in self.destinations:
+            while job.send_next(self.database_url, destination, "here", QUIET_S, lambda: self.clock):
+                pass
+        self.session.rollback()  # what was read before is no longer so
+
+    def until_quiet(self) -> None:
+        """The readers stop; what is due goes."""
+        self.run()
+        self.run(after_s=QUIET_S + 60)
+
+    def decide(self, study_id: int, months: int = 120, actor: Actor = READER, number: int = 0) -> None:
+        image = self.image(study_id, actor, number)
+        read = image.read.prediction_id if image.read else None
+        decision = Decision(
+            Verdict.CORRECTED, bone_age_answer(months), prediction_id=read, seen_review_id=image.seen_review_id
+        )
+        self.date_by_clock(review.record_review(self.session, actor, image.image_id, decision))
+
+    def reject(self, study_id: int) -> None:
+        image = self.image(study_id)
+        decision = Decision(Verdict.REJECTED, None, RejectReason.POOR_QUALITY)
+        self.date_by_clock(review.record_review(self.session, READER, image.image_id, decision))
+
+    def undo(self, study_id: int) -> None:
+        image = self.image(study_id)
+        self.date_by_clock(review.undo_review(self.session, READER, image.image_id, image.decision.review_id))
+
+    def image(self, study_id: int, actor: Actor = READER, number: int = 0) -> ImageView:
+        self.session.rollback()
+        return review.load_study(self.session, actor, study_id).images[number]
+
+    def date_by_clock(self, review_id: int) -> None:
+        with writing(self.session):
+            self.session.execute(update(Review).where(Review.id == review_id).values(created_at=self.clock))
+
+    def revisions(self, name: str = "pacs") -> list[tuple[int, int | None, bool]]:
+        return [(one.revision, one.replaced_revision, one.is_withdrawn) for one in self.received[name]]
+
+    def states(self, study_id: int, name: str = "pacs") -> list[str]:
+        self.session.rollback()
+        found = repository.deliveries_of_study(self.session, study_id, name)
+        return [DeliveryState(one.state).value for one in found]
+
+
+@pytest.fixture
+def hospital(database_url, session, monkeypatch) -> Hospital:
+    here = Hospital(database_url, session)
+    monkeypatch.setattr(job, "deliver", here.deliver)
+    here.note()  # the destination is known before the first case is signed
+    return here
+
+
+@pytest.fixture
+def case(session, tmp_path):
+    """`case()`: a study with one read image; its result."""
+    return case_adder(session, tmp_path)
+
+
+# ---------------------------------------------------------------- when it leaves
+
+
+def test_nothing_leaves_before_every_image_is_decided(hospital, case, session):
+    one = case(StudyInstanceUID="1.2.3.4", PatientID="TWINS")
+    case(StudyInstanceUID="1.2.3.4", PatientID="TWINS", ImageLaterality="R", pixels=_other_pixels())
+    hospital.until_quiet()
+    hospital.decide(one.study_id)
+    hospital.until_quiet()
+    assert hospital.states(one.study_id) == [] and not hospital.attempts
+    hospital.decide(one.study_id, number=1)
+    hospital.until_quiet()
+    assert hospital.revisions() == [(1, None, False)]
+    assert len(hospital.received["pacs"][0].images) == 2
+
+
+def test_it_waits_for_quiet_and_goes_once(hospital, case, session):
+    study = case().study_id
+    hospital.decide(study)
+    hospital.run(after_s=QUIET_S - 30)
+    assert hospital.states(study) == ["waiting"] and not hospital.attempts
+    for _ in range(5):
+        hospital.run(after_s=60)
+    assert hospital.states(study) == ["sent"] and len(hospital.attempts) == 1
+    (event,) = [row for row in audit.events_page(session, ADMIN).rows if row.action == "report.sent"]
+    assert event.subject == f"study:{study}"
+    assert event.detail == {"destination": "pacs", "version": 1, "kind": "report", "revision": 1}
+
+
+def test_a_rejected_image_is_a_signed_answer_too(hospital, case, session):
+    study = case().study_id
+    hospital.reject(study)
+    hospital.until_quiet()
+    assert hospital.revisions() == [(1, None, False)]
+
+
+def test_what_changes_in_the_quiet_time_is_never_sent(hospital, case, session):
+    study = case().study_id
+    hospital.decide(study, 120)
+    hospital.run(after_s=60)
+    hospital.undo(study)
+    hospital.run(after_s=1)
+    assert hospital.states(study) == ["overtaken"]
+    hospital.until_quiet()
+    assert not hospital.attempts
+    hospital.decide(study, 96)
+    hospital.until_quiet()
+    assert hospital.revisions() == [(1, None, False)]
+    assert hospital.received["pacs"][0].images[0].answer["bone_age_months"] == 96
+
+
+def test_a_correction_after_sending_names_the_version_before(hospital, case, session):
+    study = case().study_id
+    hospital.decide(study, 120)
+    hospital.until_quiet()
+    hospital.decide(study, 96)
+    hospital.until_quiet()
+    assert hospital.revisions() == [(1, None, False), (2, 1, False)]
+    assert hospital.states(study) == ["sent", "sent"]
+
+
+def test_a_withdrawal_after_sending_leaves_and_a_new_signature_after_it(hospital, case, session):
+    study = case().study_id
+    hospital.decide(study, 120)
+    hospital.until_quiet()
+    hospital.undo(study)
+    hospital.until_quiet()
+    hospital.decide(study, 120)
+    hospital.until_quiet()
+    assert hospital.revisions() == [(1, None, False), (2, 1, True), (3, 2, False)]
+
+
+def test_undone_and_decided_anew_within_the_quiet_time_is_a_correction_alone(hospital, case, session):
+    study = case().study_id
+    hospital.decide(study, 120)
+    hospital.until_quiet()
+    hospital.undo(study)
+    hospital.run(after_s=10)
+    assert hospital.states(study) == ["waiting", "sent"]
+    hospital.decide(study, 96)
+    hospital.until_quiet()
+    assert [one.is_withdrawn for one in hospital.received["pacs"]] == [False, False]
+
+
+def test_what_was_signed_before_a_destination_is_known_is_not_sent(hospital, case, session):
+    study = case().study_id
+    hospital.decide(study)
+    hospital.destinations.append(EHR)
+    hospital.received["ehr"] = []
+    hospital.clock += timedelta(seconds=5)
+    hospital.until_quiet()
+    assert len(hospital.received["pacs"]) == 1 and not hospital.received["ehr"]
+
+
+def test_a_picture_that_came_as_png_goes_to_the_record_system_alone(database_url, session, monkeypatch, tmp_path):
+    hospital = Hospital(database_url, session, (PACS, EHR))
+    monkeypatch.setattr(job, "deliver", hospital.deliver)
+    hospital.note()
+    study = _png_study(session, tmp_path)
+    hospital.decide(study)
+    hospital.until_quiet()
+    assert not hospital.received["pacs"] and len(hospital.received["ehr"]) == 1
+    assert hospital.states(study, "pacs") == []
+
+
+def test_a_second_read_that_is_pending_holds_it_back(hospital, case, session):
+    session.add(QualityRule(task=Task.BONE_AGE, second_read_share=1.0, changed_by="a"))
+    session.commit()
+    study = case().study_id
+    hospital.decide(study, 120)
+    hospital.until_quiet()
+    assert hospital.states(study) == []
+    hospital.decide(study, 120, demo_second_reader())
+    hospital.until_quiet()
+    assert hospital.revisions() == [(1, None, False)]
+
+
+def test_an_adjudicator_at_turn_holds_it_back(hospital, case, session):
+    session.add(QualityRule(task=Task.BONE_AGE, second_read_share=1.0, changed_by="a"))
+    session.commit()
+    study = case().study_id
+    hospital.decide(study, 120)
+    hospital.decide(study, 60, demo_second_reader())
+    assert session.query(BlindCase).one().state == BlindState.DIFFERS
+    hospital.until_quiet()
+    assert hospital.states(study) == []
+
+
+# ---------------------------------------------------------------- when it does not arrive
+
+
+def test_a_pacs_that_is_down_for_two_days_gets_everything_once(hospital, case, session):
+    hospital.errors["pacs"] = Unreachable("nothing answers at this address and port (connection refused)")
+    studies = [case().study_id for _ in range(3)]
+    for study in studies:
+        hospital.decide(study)
+    hospital.until_quiet()
+    began = hospital.clock
+    while hospital.clock < began + timedelta(hours=3):
+        (row,) = sent_reports.destinations(session, ADMIN)
+        assert row.waiting == 3 and row.reason.startswith("nothing answers") and row.failing_since == began
+        hospital.run(after_s=(row.paused_until - hospital.clock).total_seconds())
+    gaps = [after - before for (before, _), (after, _) in pairwise(hospital.attempts)]
+    assert gaps[:3] == [timedelta(seconds=15), timedelta(seconds=30), timedelta(seconds=60)]
+    assert gaps == sorted(gaps) and gaps[-1] == timedelta(minutes=15), "longer and longer, and then for ever"
+    hospital.run(after_s=2 * 24 * 3600)
+    hospital.errors.clear()
+    hospital.run(after_s=15 * 60)
+    assert sorted(one.study_id for one in hospital.received["pacs"]) == sorted(studies)
+    (row,) = sent_reports.destinations(session, ADMIN)
+    assert (row.waiting, row.sent, row.reason, row.failing_since) == (0, 3, None, None)
+
+
+def test_one_report_that_fails_holds_up_no_other(hospital, case, session):
+    bad, good = case().study_id, case().study_id
+    deliver = hospital.deliver
+
+    def only_good(destination, signed):
+        if signed.study_id == bad:
+            hospital.attempts.append((hospital.clock, "bad"))
+            raise NotDelivered("the server has an error (HTTP 500)")
+        return deliver(destination, signed)
+
+    job.deliver = only_good
+    hospital.decide(bad)
+    hospital.decide(good)
+    hospital.until_quiet()
+    for _ in range(3):
+        hospital.run(after_s=60)
+    assert hospital.states(good) == ["sent"] and hospital.states(bad) == ["failed"]
+
+
+def test_refused_for_its_content_is_not_tried_again_until_somebody_says_so(hospital, case, session):
+    hospital.errors["pacs"] = DeliveryRefused("it refuses the report (HTTP 422): birthDate is wrong")
+    study = case().study_id
+    hospital.decide(study)
+    hospital.until_quiet()
+    for _ in range(100):
+        hospital.run(after_s=600)
+    assert hospital.states(study) == ["refused"] and len(hospital.attempts) == 1
+    (row,) = sent_reports.reports_page(session, ADMIN).rows
+    assert row.reason.endswith("birthDate is wrong") and row.attempts == 1
+    hospital.errors.clear()
+    sent_reports.send_again(session, ADMIN, row.delivery_id)
+    hospital.run()
+    assert hospital.states(study) == ["sent"] and len(hospital.received["pacs"]) == 1
+
+
+def test_a_correction_goes_though_the_version_before_was_refused(hospital, case, session):
+    hospital.errors["pacs"] = DeliveryRefused("it refuses the report")
+    study = case().study_id
+    hospital.decide(study, 120)
+    hospital.until_quiet()
+    hospital.errors.clear()
+    hospital.decide(study, 96)
+    hospital.until_quiet()
+    assert hospital.states(study) == ["sent", "overtaken"]
+    assert hospital.revisions() == [(2, 1, False)]
+
+
+def test_an_unexpected_error_is_on_the_row_without_its_text(hospital, case, session):
+    hospital.errors["pacs"] = ValueError("patient DOE^JANE")
+    study = case().study_id
+    hospital.decide(study)
+    hospital.until_quiet()
+    (row,) = sent_reports.reports_page(session, ADMIN).rows
+    assert (row.state, row.reason) == (DeliveryState.REFUSED, "ValueError: see the log of the exchange")
+
+
+def test_send_again_ends_the_pause(hospital, case, session):
+    hospital.errors["pacs"] = Unreachable("it gives no answer")
+    study = case().study_id
+    hospital.decide(study)
+    hospital.until_quiet()
+    for _ in range(30):
+        hospital.run(after_s=60)
+    hospital.errors.clear()
+    assert sent_reports.send_all_again(session, ADMIN, "pacs") == 1
+    hospital.clock = max(hospital.clock, utc_now())
+    hospital.run()
+    assert hospital.states(study) == ["sent"]
+
+
+def test_taken_back_while_the_pacs_is_down_nothing_leaves(hospital, case, session):
+    hospital.errors["pacs"] = Unreachable("it gives no answer")
+    study = case().study_id
+    hospital.decide(study)
+    hospital.until_quiet()
+    hospital.undo(study)
+    hospital.errors.clear()
+    for _ in range(20):
+        hospital.run(after_s=300)
+    assert hospital.states(study) == ["overtaken"] and not hospital.received["pacs"]
+
+
+def test_taken_back_while_it_may_have_arrived_a_withdrawal_leaves(hospital, case, session):
+    hospital.errors["pacs"] = NotDelivered("it took the connection and then gave no answer in time")
+    study = case().study_id
+    hospital.decide(study)
+    hospital.until_quiet()
+    hospital.undo(study)
+    hospital.errors.clear()
+    for _ in range(5):
+        hospital.run(after_s=300)
+    assert hospital.revisions() == [(2, 1, True)]
+    assert hospital.states(study) == ["sent", "overtaken"]
+
+
+def test_a_destination_taken_out_of_the_settings_waits_until_it_is_back(hospital, case, session):
+    study = case().study_id
+    hospital.decide(study)
+    hospital.run()
+    hospital.destinations.clear()
+    for _ in range(5):
+        hospital.run(after_s=600)
+    (row,) = sent_reports.destinations(session, ADMIN)
+    assert (row.name, row.is_configured, row.waiting) == ("pacs", False, 1)
+    later = case().study_id
+    hospital.decide(later)
+    hospital.destinations.append(PACS)
+    hospital.until_quiet()
+    assert sorted(one.study_id for one in hospital.received["pacs"]) == sorted([study, later])
+
+
+# ---------------------------------------------------------------- when the process dies
+
+
+def test_dead_after_handing_over_the_same_is_sent_again_by_the_next_process(hospital, case, session):
+    study = case().study_id
+    hospital.decide(study)
+    hospital.run()
+    hospital.clock += timedelta(seconds=QUIET_S + 1)
+    in_hand = sending.take_in_hand(session, ACTOR, PACS, "here", hospital.clock)
+    first = sending.issue(session, ACTOR, in_hand, QUIET_S, hospital.clock)
+    hospital.run()
+    assert hospital.states(study) == ["sending"], "it is in hand"
+    sending.release(session, ACTOR, PACS, "here")
+    hospital.clock = max(hospital.clock, utc_now())
+    hospital.run()
+    assert hospital.states(study) == ["sent"]
+    (again,) = hospital.received["pacs"]
+    assert replace(again, images=()) == replace(first, images=()), "the same revision, so the same documents"
+
+
+def test_dead_on_another_machine_it_is_taken_over_after_a_while(hospital, case, session):
+    study = case().study_id
+    hospital.decide(study)
+    hospital.run()
+    hospital.clock += timedelta(seconds=QUIET_S + 1)
+    assert sending.take_in_hand(session, ACTOR, PACS, "another machine", hospital.clock)
+    hospital.run(after_s=300)
+    assert not hospital.attempts
+    hospital.run(after_s=400)
+    assert hospital.states(study) == ["sent"]
+
+
+def test_corrected_while_its_sender_is_dead_the_correction_names_it(hospital, case, session):
+    study = case().study_id
+    hospital.decide(study, 120)
+    hospital.run()
+    hospital.clock += timedelta(seconds=QUIET_S + 1)
+    in_hand = sending.take_in_hand(session, ACTOR, PACS, "gone", hospital.clock)
+    sending.issue(session, ACTOR, in_hand, QUIET_S, hospital.clock)
+    hospital.decide(study, 96)
+    hospital.run()
+    assert hospital.states(study) == ["waiting", "overtaken"]
+    hospital.run(after_s=QUIET_S + 60)
+    assert hospital.revisions() == [(2, 1, False)]
+
+
+def test_decided_between_taking_and_issuing_it_waits_again(hospital, case, session):
+    study = case().study_id
+    hospital.decide(study, 120)
+    hospital.run()
+    hospital.clock += timedelta(seconds=QUIET_S + 1)
+    in_hand = sending.take_in_hand(session, ACTOR, PACS, "here", hospital.clock)
+    hospital.undo(study)
+    assert sending.issue(session, ACTOR, in_hand, QUIET_S, hospital.clock) is None
+    assert hospital.states(study) == ["waiting"]
+    hospital.until_quiet()
+    assert hospital.states(study) == ["overtaken"] and not hospital.attempts
+
+
+def test_an_acknowledgement_that_comes_late_counts(hospital, case, session):
+    study = case().study_id
+    hospital.decide(study, 120)
+    hospital.run()
+    hospital.clock += timedelta(seconds=QUIET_S + 1)
+    in_hand = sending.take_in_hand(session, ACTOR, PACS, "here", hospital.clock)
+    sending.issue(session, ACTOR, in_hand, QUIET_S, hospital.clock)
+    hospital.decide(study, 96)
+    hospital.run()
+    sending.record_sent(session, ACTOR, in_hand.delivery_id, "PACS", hospital.clock)
+    assert hospital.states(study) == ["waiting", "sent"]
+    hospital.until_quiet()
+    assert hospital.revisions() == [(2, 1, False)]
+
+
+def test_an_older_version_is_never_sent_beside_a_newer_one(hospital, case, session):
+    study = case().study_id
+    hospital.decide(study, 120)
+    hospital.run()
+    hospital.clock += timedelta(seconds=QUIET_S + 1)
+    in_hand = sending.take_in_hand(session, ACTOR, PACS, "slow", hospital.clock)
+    sending.issue(session, ACTOR, in_hand, QUIET_S, hospital.clock)
+    assert sending.take_in_hand(session, ACTOR, PACS, "other", hospital.clock) is None
+
+
+# ---------------------------------------------------------------- people
+
+
+def test_readers_see_where_the_report_stands_but_not_whom_it_would_tell(hospital, case, session):
+    session.add(QualityRule(task=Task.BONE_AGE, second_read_share=0.0, changed_by="a"))
+    session.commit()
+    study = case().study_id
+    hospital.decide(study)
+    hospital.until_quiet()
+    (said,) = sent_reports.reports_of_study(session, READER, study)
+    assert (said.destination, said.state, said.is_correction) == ("pacs", DeliveryState.SENT, False)
+    image = review.load_study(session, READER, study).images[0]
+    session.rollback()
+    first = image.decision.review_id
+    session.add(
+        BlindCase(
+            kind="second", image_fk=image.image_id, study_fk=study, first_review_fk=first, first_reader_fk=_id(session)
+        )
+    )
+    session.commit()
+    assert sent_reports.reports_of_study(session, demo_second_reader(), study) == []
+    assert sent_reports.reports_of_study(session, demo_adjudicator(), study) == []
+    assert len(sent_reports.reports_of_study(session, READER, study)) == 1
+
+
+def test_a_report_let_go_is_not_sent_and_a_correction_is(hospital, case, session):
+    hospital.errors["pacs"] = DeliveryRefused("it refuses the report")
+    study = case().study_id
+    hospital.decide(study, 120)
+    hospital.until_quiet()
+    (row,) = sent_reports.reports_page(session, ADMIN, states=(DeliveryState.REFUSED,)).rows
+    sent_reports.give_up(session, ADMIN, row.delivery_id)
+    hospital.errors.clear()
+    hospital.until_quiet()
+    assert hospital.states(study) == ["given_up"] and not hospital.received["pacs"]
+    with pytest.raises(Conflict):
+        sent_reports.give_up(session, ADMIN, row.delivery_id)
+    hospital.decide(study, 96)
+    hospital.until_quiet()
+    assert hospital.revisions() == [(2, 1, False)]
+
+
+def test_only_the_latest_version_is_sent_again(hospital, case, session):
+    study = case().study_id
+    for months in (120, 96):
+        hospital.decide(study, months)
+        hospital.until_quiet()
+    latest, first = sent_reports.reports_page(session, ADMIN).rows
+    assert (latest.is_latest, first.is_latest) == (True, False)
+    with pytest.raises(Conflict, match="later version"):
+        sent_reports.send_again(session, ADMIN, first.delivery_id)
+    with pytest.raises(NotFound):
+        sent_reports.send_again(session, ADMIN, 999)
+    sent_reports.send_again(session, ADMIN, latest.delivery_id)
+    hospital.clock = max(hospital.clock, utc_now())
+    hospital.run()
+    assert hospital.revisions() == [(1, None, False), (2, 1, False), (2, 1, False)]
+
+
+def test_search_by_accession_number_pseudonym_and_study(hospital, case, session):
+    one, two = case(AccessionNumber="ACC-77").study_id, case(AccessionNumber="ACC-88").study_id
+    for study in (one, two):
+        hospital.decide(study)
+    hospital.until_quiet()
+    pseudonym = review.load_study(session, READER, two).pseudonym
+
+    def found(text):
+        return [row.study_id for row in sent_reports.reports_page(session, ADMIN, search=text).rows]
+
+    assert found("acc-77") == [one] and found(pseudonym) == [two] and one in found(str(one))
+    assert found("%") == [] and found("Doe") == [], "names are not searched"
+
+
+def test_who_may(session, database_url):
+    admin_only = (
+        lambda actor: sent_reports.destinations(session, actor),
+        lambda actor: sent_reports.reports_page(session, actor),
+        lambda actor: sent_reports.send_again(session, actor, 1),
+        lambda actor: sent_reports.send_all_again(session, actor, "pacs"),
+        lambda actor: sent_reports.give_up(session, actor, 1),
+    )
+    for call in admin_only:
+        for actor in (READER, demo_adjudicator(), ACTOR):
+            with pytest.raises(NotAllowed):
+                call(actor)
+    of_the_loop = (
+        lambda actor: sending.note_signed(session, actor, [PACS], QUIET_S),
+        lambda actor: sending.take_in_hand(session, actor, PACS, "here"),
+        lambda actor: sending.release(session, actor, PACS, "here"),
+        lambda actor: sending.record_sent(session, actor, 1, ""),
+        lambda actor: sending.record_refused(session, actor, 1, ""),
+    )
+    for call in of_the_loop:
+        with pytest.raises(NotAllowed):
+            call(READER)
+    with pytest.raises(NotAllowed):
+        sent_reports.reports_of_study(session, ACTOR, 1)
+    with pytest.raises(NotAllowed):
+        other_viewer.viewer_link(session, ACTOR, 1)
+
+
+# ---------------------------------------------------------------- the other viewer
+
+
+def test_the_link_to_the_hospitals_viewer(case, session, tmp_path, monkeypatch):
+    study, png = case(StudyInstanceUID="1.2.3.99").study_id, _png_study(session, tmp_path)
+
+    def link(template, study_id=study):
+        monkeypatch.setenv("PEDISCREEN_VIEWER_URL", template)
+        settings.cache_clear()
+        return other_viewer.viewer_link(session, READER, study_id)
+
+    good = "https://pacs.hospital/ohif/viewer?StudyInstanceUIDs={StudyInstanceUID}"
+    assert link(good) == "https://pacs.hospital/ohif/viewer?StudyInstanceUIDs=1.2.3.99"
+    assert link(good, png) is None, "it is in no PACS"
+    assert link("") is None
+    for bad in ("javascript:alert('{StudyInstanceUID}')", "file:///{StudyInstanceUID}", "https://pacs.hospital/ohif"):
+        assert link(bad) is None and other_viewer.viewer_problem(bad)
+    with pytest.raises(NotFound):
+        link(good, 999)
+
+
+def _other_pixels():
+    return film_pixels()[:, ::-1].copy()
+
+
+def _png_study(session, folder: Path) -> int:
+    path = folder / "hand.png"
+    cv2.imwrite(str(path), (film_pixels() >> 4).astype("uint8"))
+    born, acquired = date(2016, 3, 10), date(2025, 7, 10)
+    entry = PatientEntry(patient_id="PNG1", sex="F", birth_date=born, acquired_on=acquired, laterality="L")
+    result = ingest.ingest_file(session, READER, path, path.name, entry=entry, task=Task.BONE_AGE)
+    assert result.outcome == "accepted", result.reason
+    reading.record_reads(session, WORKER, [result.image_id], [read_of(Task.BONE_AGE)], is_phantom=True)
+    return result.study_id
+
+
+def _id(session) -> int:
+    return account_by_username(session, READER.username).id
