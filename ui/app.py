@@ -44,6 +44,12 @@ page = st.navigation(
             st.Page("pages/retrain.py", title="Retrain", url_path="retrain"),
             st.Page("pages/models.py", title="Models", url_path="models"),
             st.Page("pages/connections.py", title="Connections", url_path="connections"),
+            st.Page(
+                "pages/audit_log.py",
+                title="Audit log",
+                url_path="audit_log",
+                visibility="visible" if state.current_user().role is Role.ADMIN else "hidden",
+            ),
         ],
     },
     position="top",

@@ -11,6 +11,7 @@ import streamlit as st
 
 from db.models import StudyStatus
 from engine.services.accounts import DEMO_USER_COOKIE, Actor, demo_user
+from engine.services.audit import AuditQuery
 from engine.services.worklist import Sort, WorklistFilter
 
 WORKLIST, REVIEW, QUARANTINE = "pages/worklist.py", "pages/review.py", "pages/quarantine.py"
@@ -48,6 +49,24 @@ def sort_worklist(column: str) -> None:
     current = worklist_filter()
     again = current.sort == column
     set_worklist_filter(replace(current, sort=Sort(column), descending=again and not current.descending))
+
+
+# ---------------------------------------------------------------- the audit log
+
+
+def audit_page() -> int:
+    return st.session_state.get("audit_page", 1)
+
+
+def audit_page_key() -> str:
+    return "audit_page"
+
+
+def audit_query_is(query: AuditQuery) -> None:
+    """Other rows start at their first page."""
+    if st.session_state.get("audit_query", query) != query:
+        st.session_state.pop("audit_page", None)
+    st.session_state["audit_query"] = query
 
 
 # ---------------------------------------------------------------- the open case

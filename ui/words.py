@@ -120,6 +120,11 @@ def moment(value: datetime) -> str:
     return f"{day(local.date())}, {local:%H:%M}"
 
 
+def in_zone(local: datetime) -> datetime:
+    """A time on the reader's own clock."""
+    return local.replace(tzinfo=_reader_zone())
+
+
 def sentence(text: str) -> str:
     """With a capital at its start."""
     return text[:1].upper() + text[1:]

@@ -98,7 +98,7 @@ def child_context(session: Session, actor: Actor, image_id: int) -> ChildContext
     dated = sorted((one for one in others if one.acquired_on), key=lambda one: (one.acquired_on, one.id), reverse=True)
     shown = [(other, film) for other in dated for film in other.images][:MOST_FILMS]
     films = _films(session, actor, shown)
-    growth = child_growth.visits_of(session, actor, study.patient_fk)
+    growth = child_growth.growth_of(session, study.patient_fk)
     return ChildContext(
         patient_id=study.patient_fk,
         sex=study.patient.sex.value if study.patient.sex else None,

@@ -71,8 +71,16 @@ class ChildGrowth:
 
 
 def visits_of(session: Session, actor: Actor, patient_id: int) -> ChildGrowth:
-    """Of the child with this database id (`Patient.id`). Raises NotFound, NotAllowed."""
+    """Of the child with this database id (`Patient.id`). The view is recorded, and that commits. Raises NotFound,
+    NotAllowed."""
     require(actor, *READERS)
+    found = growth_of(session, patient_id)
+    audit.record_view(session, actor, f"patient:{patient_id}")
+    return found
+
+
+def growth_of(session: Session, patient_id: int) -> ChildGrowth:
+    """`visits_of`, for the services that have checked and recorded who looks. Raises NotFound."""
     patient = session.get(Patient, patient_id)
     if patient is None:
         raise NotFound(f"there is no child {patient_id}")

@@ -117,10 +117,13 @@ def quarantine_page(
     search: str = "",
     states: tuple[QuarantineState, ...] = (QuarantineState.OPEN,),
 ) -> QuarantinePage:
-    """One page, counted from 1, the latest first. `search` looks in file name, code, reason and hash."""
+    """One page, counted from 1, the latest first. `search` looks in file name, code, reason and hash. The view
+    is recorded (file names may name a child), and that commits."""
     require(actor, *READERS)
     rows, total = repository.quarantine_page(session, states, search, (page - 1) * page_size, page_size)
-    return QuarantinePage([_row(row) for row in rows], total, page, page_size)
+    found = QuarantinePage([_row(row) for row in rows], total, page, page_size)
+    audit.record_view(session, actor, "quarantine:list")
+    return found
 
 
 def _row(row: Quarantine) -> QuarantineRow:

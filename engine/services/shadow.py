@@ -185,7 +185,7 @@ def record_reads(
 ) -> int:
     """Stores what the shadow says, once an image and round, and returns how many are new. Commits. Services only."""
     require(actor, Role.SERVICE)
-    new = 0
+    new: list[int] = []
     with writing(session):
         for item, read in zip(images, reads, strict=True):
             if read.answer is not None:
@@ -202,9 +202,11 @@ def record_reads(
                     session.add(row)
             except IntegrityError:  # another worker was first
                 continue
-            new += 1
+            new.append(item.image.image_id)
         answer_facts.refresh(session, [item.image.image_id for item in images])
-    return new
+        if new:
+            audit.record(session, actor, "shadow_read.recorded", f"model:{version_id}", {"images": new})
+    return len(new)
 
 
 # ---------------------------------------------------------------- what counts as a disagreement

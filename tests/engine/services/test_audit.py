@@ -203,3 +203,30 @@ def test_the_rows_of_one_session_do_not_reach_another_ones_chain(database_url: s
         with writing(other):
             audit.record(other, READER, "test.second", "row:2")
         assert [row.action for row in rows_of(one)] == ["test.first", "test.second"]
+
+
+def test_every_way_to_look_at_a_child_is_recorded(session: Session, new_case, arrive) -> None:
+    """And nobody else's look, nor a program's."""
+    from engine.errors import FileRefused
+    from engine.services import child_growth, images, quarantine
+    from engine.services.accounts import demo_second_reader
+    from tests.engine.services.conftest import WORKER
+
+    case = new_case()
+    arrive(session, FileRefused("truncated", "cut off"))
+    before = len(rows_of(session))
+    images.film(session, WORKER, case.image_id)
+    images.pixels_gzip(session, WORKER, case.image_id)
+    assert len(rows_of(session)) == before
+    images.pixels_gzip(session, READER, case.image_id)
+    review.load_study(session, READER, case.study_id)  # within the same view
+    images.film(session, demo_second_reader(), case.image_id)
+    child_growth.visits_of(session, READER, 1)
+    quarantine.quarantine_page(session, READER)
+    seen = [(row.actor, row.action, row.subject) for row in rows_of(session)[before:]]
+    assert seen == [
+        (READER.username, "study.viewed", f"study:{case.study_id}"),
+        (demo_second_reader().username, "study.viewed", f"study:{case.study_id}"),
+        (READER.username, "patient.viewed", "patient:1"),
+        (READER.username, "quarantine.viewed", "quarantine:list"),
+    ]

@@ -111,6 +111,7 @@ def test_a_childs_chart_carries_the_pseudonym_alone(session: Session) -> None:
 
 def test_a_child_without_a_visit_or_a_known_sex_has_a_report_too(session: Session) -> None:
     patient = child(session, sex=None)
+    session.commit()
     empty = growth_sheets.child_sheet(child_growth.visits_of(session, demo_reader(), patient.id), [])
     assert "no visit with this measurement" in pdf_text(empty).lower() and all_figures(empty) == []
     visit(session, patient)

@@ -34,7 +34,7 @@ def test_dismiss(session: Session, arrive: Arrivals) -> None:
     with pytest.raises(NotFound):
         quarantine.dismiss(session, READER, 99, "x")
     actions = [event.action for event in audit.events_page(session, ADMIN).rows]
-    assert actions == ["quarantine.dismissed", "ingest.quarantined"]
+    assert actions == ["quarantine.dismissed", "quarantine.viewed", "ingest.quarantined"]
 
 
 def test_roles(session: Session) -> None:
