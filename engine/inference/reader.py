@@ -108,6 +108,17 @@ class Reader:
     def is_on_gpu(self) -> bool:
         return self._fast is not None
 
+    def warm_up(self, largest: int) -> None:
+        """Reads blank images, 1, 2, 4, ... `largest` at a time, so that what a GPU compiles and records for each number
+        of them keeps nobody waiting later. Nothing on a processor. Raises ReaderUnavailable, ReaderLost."""
+        if self._fast is None:
+            return
+        side = self.image_processor.size["height"]
+        for size in (size for size in BATCH_SIZES if size <= largest):
+            blank = torch.full((size, 3, side, side), 128, dtype=torch.uint8)
+            for task in [*Task] * 2:  # the first time plainly, the second time recorded
+                self.read_pixels(blank, task, [ReadContext("F", 100)] * size)
+
     @property
     def image_processor(self):
         return self.processor.image_processor

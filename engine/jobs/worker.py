@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.session import session_scope
-from engine.errors import ModelUnavailable, ReaderLost
+from engine.errors import ModelUnavailable, ReaderLost, ReaderUnavailable
 from engine.jobs import model_in_use, queue, retrain
 from engine.jobs.model_in_use import Loaded, LoadReader, ModelInUse
 from engine.jobs.read_pending import PendingReads
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TICK_S = 0.05  # how often it looks for new images
+WARM_BATCH = 8  # what a GPU is ready for when the worker says so: more takes longer than a batch may on most
 BEAT_S = 5.0
 WATCH_S = 10.0
 SILENT_AFTER_S = 60.0  # a worker without a heartbeat for this long has lost its jobs and images
@@ -171,6 +172,7 @@ class Worker:
         while not self.stopping.is_set():
             try:
                 self.model.load_first()
+                self._warm_up(self.model.reader)
             except ModelUnavailable as missing:
                 self.detail = f"{NO_MODEL}{missing}"
                 log.error("%s", missing)
@@ -185,6 +187,17 @@ class Worker:
             while not self.stopping.wait(ANOTHER_MODEL_S) and not self.model.may_try_again():
                 pass
         return False
+
+    def _warm_up(self, reader: Reader) -> None:
+        """Or the readers of the first minute would wait, one after the other, for what the GPU records."""
+        if not reader.is_on_gpu:
+            return
+        try:
+            reader.warm_up(WARM_BATCH)
+        except ReaderLost:
+            raise
+        except ReaderUnavailable as away:  # it will be said where the reads are
+            log.warning("the model could not be warmed up: %s", away)
 
     def _watch(self) -> None:
         """Puts back the jobs of workers that have gone silent."""

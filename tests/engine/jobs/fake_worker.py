@@ -2,8 +2,8 @@
 
 The reader takes FAKE_READ_S a call, fails on images of FAKE_FAIL_SIDE pixels and kills its process, once told to
 read one of FAKE_KILL_SIDE; on one of FAKE_LOSE_SIDE, as the model FAKE_LOSE_MODEL, and on loading with
-FAKE_LOSE_AT_START, its GPU is gone. Each call is a line in FAKE_LOG. A model of the registry takes FAKE_LOAD_S to load,
-after its folder was checked as the real one's is."""
+FAKE_LOSE_AT_START, its GPU is gone. With FAKE_ON_GPU it is warmed up first. Each call is a line in FAKE_LOG. A model of
+the registry takes FAKE_LOAD_S to load, after its folder was checked as the real one's is."""
 
 import logging
 import os
@@ -23,11 +23,15 @@ from tests.fake_images import image_processor, sides_of
 
 class FakeReader:
     is_phantom = True
-    is_on_gpu = False
+    is_on_gpu = bool(os.environ.get("FAKE_ON_GPU"))
     image_processor = staticmethod(image_processor)
 
     def __init__(self, model_version="fake 1"):
         self.model_version = model_version
+
+    def warm_up(self, largest):
+        with Path(os.environ["FAKE_LOG"]).open("a") as log:
+            print("warmed up", file=log)
 
     def read(self, images, task, contexts):
         return self.read_pixels(image_processor(images)["pixel_values"], task, contexts)

@@ -28,6 +28,14 @@ def test_a_worker_reads_what_waits_and_what_comes_later(waiting, start_worker):
     assert len(start_worker.log.read_text().splitlines()) < 13, "images that wait together are read together"
 
 
+def test_a_worker_beside_a_gpu_is_warmed_up_before_its_first_read(waiting, start_worker):
+    waiting.add(3)
+    start_worker(FAKE_ON_GPU="1")
+    waiting.until(waiting.all_done)
+    lines = start_worker.log.read_text().splitlines()
+    assert lines[0] == "warmed up" and lines.count("warmed up") == 1
+
+
 def test_a_worker_killed_in_a_batch_goes_on_after_its_restart(waiting, start_worker):
     ids = waiting.add(5)
     worker = start_worker(FAKE_READ_S="60")
