@@ -24,10 +24,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from db import migrate
 from db.models import StudyStatus
 from db.session import session_scope
-from engine.errors import ModelUnavailable
+from engine.errors import ModelUnavailable, PediScreenError
 from engine.imaging.stored_pixels import COMPRESSED, NATIVE
 from engine.inference import access, model_folder, remote
-from engine.services import registry, worklist
+from engine.services import receiving, registry, worklist
 from engine.services.accounts import service_actor
 from engine.settings import PHANTOM_MODEL, PHANTOM_MODEL_DIR, Settings, is_elsewhere
 
@@ -129,8 +129,55 @@ def examine(here: Settings) -> Report:
         _deployed(here) or _model(here, hub_needs),
         *_decoders(),
         *_database(here),
+        *_receiving(here),
     ]
     return Report(checks, hub_model, hub_needs)
+
+
+def _receiving(here: Settings) -> list[Check]:
+    """What comes in from a hospital (docs/receive.md); nothing where nothing is configured."""
+    checks = []
+    for loop, name, try_it in (
+        ("storage_scp", "DICOM", _try_storage_scp),
+        ("orthanc", "Orthanc", _try_orthanc),
+        ("watched_folder", "folder", _try_watched_folder),
+    ):
+        where = receiving.where(here, loop)
+        if not where:
+            continue
+        try:
+            remedy = try_it(here)
+            checks.append(Check("Receives", name, State.NOTE if remedy else State.OK, where, remedy))
+        except PediScreenError as error:
+            checks.append(Check("Receives", name, State.MISSING, where, str(error)))
+    return checks
+
+
+def _try_storage_scp(here: Settings) -> str:
+    from engine.interop.storage_scp import StorageSCP
+
+    scp = StorageSCP(here.storage_scp, desk=None)
+    if scp.tls is None and not here.storage_scp.host.startswith("127."):
+        return "Without TLS an AE title can be forged: see docs/receive.md, or keep the port to a network of its own."
+    return ""
+
+
+def _try_orthanc(here: Settings) -> str:
+    from engine.interop.orthanc import OrthancClient
+
+    client = OrthancClient(here.orthanc)
+    try:
+        client.changes(0, 1)
+    finally:
+        client.close()
+    return ""
+
+
+def _try_watched_folder(here: Settings) -> str:
+    folder = here.watched_folder
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise PediScreenError("The folder is not there, or files in it cannot be moved: set PEDISCREEN_WATCHED_FOLDER.")
+    return ""
 
 
 def _processor() -> Check:

@@ -27,7 +27,7 @@ SETTINGS = "-c listen_addresses='' -c shared_buffers=16MB -c fsync=off"  # nothi
 @contextmanager
 def private_server() -> Iterator[str]:
     """The URL of a migrated, empty database. Skips the test where PostgreSQL is not installed."""
-    programs = _programs()
+    programs = programs_folder()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
     # The server refuses to run as root; Debian's package brings a user for it.
@@ -62,7 +62,7 @@ def private_server() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def _programs() -> Path | None:
+def programs_folder() -> Path | None:
     found = shutil.which("pg_ctl")
     if found is not None:
         return Path(found).resolve().parent
@@ -70,7 +70,7 @@ def _programs() -> Path | None:
 
 
 def main(arguments: list[str]) -> int:
-    if _programs() is None:
+    if programs_folder() is None:
         raise SystemExit("PostgreSQL is not installed (apt-get install postgresql)")
     with private_server() as url:
         environment = os.environ | {"PEDISCREEN_TEST_POSTGRESQL_URL": url}

@@ -28,9 +28,11 @@ def sender(session: Session, channel: Channel, name: str) -> ExchangeSender | No
     )
 
 
-def refusals(session: Session, limit: int) -> Sequence[ExchangeRefusal]:
+def refusals(session: Session, limit: int, *, in_part: bool) -> Sequence[ExchangeRefusal]:
     """The latest first."""
     query = select(ExchangeRefusal).order_by(ExchangeRefusal.last_at.desc(), ExchangeRefusal.id.desc())
+    if not in_part:
+        query = query.where(ExchangeRefusal.code.not_like(r"%\_in\_part", escape="\\"))
     return session.scalars(query.limit(limit)).all()
 
 

@@ -10,16 +10,19 @@ import signal
 import threading
 import time
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.session import session_scope
 from engine.errors import PediScreenError
 from engine.jobs import film_compression, orthanc, sending, storage_scp, watched_folder
-from engine.jobs.loop import Loop, Pulse, log_failure
+from engine.jobs.loop import ACTOR, Loop, Pulse, log_failure
+from engine.services import receiving
 from engine.settings import Settings
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 STOP_WITHIN_S = 8.0
-
 
 LOOPS: list[Loop] = [storage_scp.LOOP, orthanc.LOOP, watched_folder.LOOP, film_compression.LOOP, sending.LOOP]
 
@@ -31,6 +34,7 @@ def configured(here: Settings) -> list[Loop]:
 
 def run(here: Settings, loops: list[Loop], stopping: threading.Event) -> None:
     """Runs `loops` until `stopping` is set, then ends them; one that does not end in time is left behind."""
+    _forget_others(here, loops)
     pulses = [Pulse(loop.name, here.database_url) for loop in loops]
     threads = [
         threading.Thread(target=_keep_running, args=(here, loop, pulse), name=loop.name, daemon=True)
@@ -46,6 +50,15 @@ def run(here: Settings, loops: list[Loop], stopping: threading.Event) -> None:
         thread.join(max(0.1, deadline - time.monotonic()))
         if thread.is_alive():
             log.error("%s did not end in time and is left behind", thread.name)
+
+
+def _forget_others(here: Settings, loops: list[Loop]) -> None:
+    """What is no longer configured is not missing."""
+    try:
+        with session_scope(here.database_url) as session:
+            receiving.only_loops(session, ACTOR, [loop.name for loop in loops])
+    except SQLAlchemyError as error:
+        log_failure("the loops of before could not be looked at", error)
 
 
 def _keep_running(here: Settings, loop: Loop, pulse: Pulse) -> None:

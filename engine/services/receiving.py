@@ -3,6 +3,7 @@ page for IT shows. The films themselves come in through engine.services.ingest."
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -15,6 +16,7 @@ from db.repositories import exchange as repository
 from db.session import writing
 from db.types import utc_now
 from engine.services.accounts import Actor, require
+from engine.settings import Settings
 
 LOOP_SILENT_AFTER = timedelta(seconds=60)
 MOST_REFUSALS = 500  # rows; each counts how often
@@ -128,8 +130,9 @@ def senders(session: Session, actor: Actor) -> list[SenderRow]:
     ]
 
 
-def refusals(session: Session, actor: Actor, limit: int = 100) -> list[RefusalRow]:
-    """Who was turned away and why, the latest first. Admins only."""
+def refusals(session: Session, actor: Actor, limit: int = 100, *, in_part: bool = False) -> list[RefusalRow]:
+    """Who was turned away and why, the latest first. With `in_part` also those who were let in and asked for more than
+    there is: many senders always ask for all they know. Admins only."""
     require(actor)
     return [
         RefusalRow(
@@ -142,8 +145,30 @@ def refusals(session: Session, actor: Actor, limit: int = 100) -> list[RefusalRo
             row.first_at,
             row.last_at,
         )
-        for row in repository.refusals(session, limit)
+        for row in repository.refusals(session, limit, in_part=in_part)
     ]
+
+
+def where(here: Settings, loop: str) -> str:
+    """What a loop is configured for, in words; "" where that is nothing."""
+    if loop == "storage_scp" and here.storage_scp is not None:
+        scp = here.storage_scp
+        tls = ", TLS" if scp.certificate else ""
+        return f"{scp.ae_title} at {scp.host}:{scp.port}{tls}, for {scp.senders or 'nobody'}"
+    if loop == "orthanc" and here.orthanc is not None:
+        return here.orthanc.url
+    if loop == "watched_folder" and here.watched_folder is not None:
+        return str(here.watched_folder)
+    return ""
+
+
+def only_loops(session: Session, actor: Actor, names: Collection[str]) -> None:
+    """Forget loops that are no longer configured. Commits."""
+    require(actor, Role.SERVICE)
+    with writing(session):
+        for row in repository.loops(session):
+            if row.name not in names:
+                session.delete(row)
 
 
 def loop_started(session: Session, actor: Actor, name: str) -> None:

@@ -14,9 +14,10 @@ from engine.doctor import State
 from engine.inference import gpu
 from engine.services import reading
 from engine.services.accounts import service_actor
-from engine.settings import Settings, settings
+from engine.settings import OrthancSettings, Settings, StorageSCPSettings, settings
 from tests.fake_door import TOKEN, WordyReader, door
 from tests.model_folders import promote, register
+from tests.pediscreen_up import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -148,3 +149,21 @@ def test_reads_elsewhere_and_for_others_are_asked_for(data_dir, database_url):
     assert check(report, "in use").state is State.MISSING and f"{url} does not answer" in check(report, "in use").found
     assert check(report, "reads").state is State.NOTE
     assert not report.can_run and TOKEN not in report.as_text()
+
+
+def test_what_comes_in_from_a_hospital_is_tried(here, tmp_path):
+    def scp(host, senders):
+        return StorageSCPSettings(11112, host, "PEDISCREEN", senders, None, None, None, 10)
+
+    migrate.upgrade(here.database_url)
+    assert not [check for check in doctor.examine(here).checks if check.section == "Receives"]
+    known, nobody = scp("127.0.0.1", "CR1"), scp("0.0.0.0", "")
+    assert check(doctor.examine(replace(here, storage_scp=known)), "DICOM").state is State.OK
+    for_nobody = doctor.examine(replace(here, storage_scp=nobody, watched_folder=tmp_path / "missing"))
+    assert "PEDISCREEN_DICOM_SENDERS names nobody" in check(for_nobody, "DICOM").remedy
+    assert check(for_nobody, "folder").state is State.MISSING and not for_nobody.can_run
+    everywhere = doctor.examine(replace(here, storage_scp=scp("0.0.0.0", "CR1"), watched_folder=tmp_path))
+    assert check(everywhere, "DICOM").state is State.NOTE and "forged" in check(everywhere, "DICOM").remedy
+    assert check(everywhere, "folder").state is State.OK
+    away = replace(here, orthanc=OrthancSettings(f"http://127.0.0.1:{free_port()}", "a", "b", None))
+    assert "does not answer" in check(doctor.examine(away), "Orthanc").remedy

@@ -8,9 +8,10 @@ import streamlit as st
 
 from db.sending_tables import DeliveryState
 from engine.interop.destinations import KIND_WORDS
-from engine.services import receiving, sent_reports
+from engine.services import orthanc_inbox, receiving, sent_reports
 from engine.services.receiving import LoopRow
 from engine.services.sent_reports import DestinationRow, ReportRow
+from engine.settings import settings
 from ui import database, errors, state, words
 from ui.components import case_table, page_parts
 from ui.components.case_table import Column, Line
@@ -75,6 +76,7 @@ def coming_in() -> None:
         loops = [row for row in receiving.loops(session, state.current_user()) if row.name != SENDING]
         senders = receiving.senders(session, state.current_user())
         refusals = receiving.refusals(session, state.current_user(), 5)
+        orthancs = orthanc_inbox.overview(session, state.current_user())
     st.html('<div class="block-title"><span>Coming in</span></div>')
     if not loops and not senders:
         page_parts.empty(
@@ -84,7 +86,14 @@ def coming_in() -> None:
         )
         return
     for row in loops:
-        _card(LOOP.get(row.name, words.sentence(row.name.replace("_", " "))), "", *_loop_words(row))
+        tone, said, facts = _loop_words(row)
+        where = receiving.where(settings(), row.name)
+        facts += [
+            f"{one.done:,} fetched, {one.waiting + one.ready:,} to come, {one.other:,} left there (no films)"
+            for one in orthancs
+            if row.name == "orthanc" and one.url == where
+        ]
+        _card(LOOP.get(row.name, words.sentence(row.name.replace("_", " "))), where, tone, said, facts)
     if senders:
         lines = "".join(
             f"<tr><td>{escape(one.name)}<small class='quiet'> {escape(one.address or '')}</small></td>"

@@ -86,7 +86,7 @@ class Receiver:
 
     def refusals(self) -> dict[str, receiving.RefusalRow]:
         with session_scope(self.database_url) as session:
-            return {row.code: row for row in receiving.refusals(session, ADMIN)}
+            return {row.code: row for row in receiving.refusals(session, ADMIN, in_part=True)}
 
     def refused_as(self, code: str) -> receiving.RefusalRow:
         """The row of a refusal, which is written within seconds."""

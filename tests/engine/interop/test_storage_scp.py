@@ -15,12 +15,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from db.models import AuditEvent, Image
+from db.session import session_scope
 from engine.errors import PediScreenError
 from engine.imaging import film_store
 from engine.interop import storage_scp as protocol
 from engine.interop.storage_scp import senders_from
 from engine.jobs import film_compression, storage_scp
-from engine.services import images, incoming, ingest
+from engine.services import images, incoming, ingest, receiving
 from engine.services.accounts import demo_admin
 from engine.settings import settings
 from tests.engine.interop import certificates
@@ -132,6 +133,8 @@ def test_a_sender_that_asks_for_everything_is_told_apart_from_one_that_gets_noth
     here.send(films[0])  # storescu asks for all that it knows
     assert "CT Image Storage" in here.refused_as("sop_class_in_part").reason
     assert "sop_class" not in here.refusals()
+    with session_scope(here.database_url) as session:
+        assert receiving.refusals(session, ADMIN) == [], "nobody was turned away"
 
 
 def test_another_sop_class_than_was_agreed_on(receiver, films):

@@ -136,3 +136,26 @@ def test_sigterm_ends_the_process_cleanly(database_url):
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=10) == 0
     assert rows(database_url)["steady"].state == "stopped"
+
+
+def test_a_loop_that_is_no_longer_configured_is_not_missing(running, database_url):
+    start, _ = running
+    with session_scope(database_url) as session:
+        receiving.loop_started(session, service_actor("exchange"), "of yesterday")
+    start(Loop("steady", lambda here: True, lambda here, pulse: pulse.stopping.wait()))
+    wait_for(lambda: set(rows(database_url)) == {"steady"})
+
+
+def test_what_is_configured_is_said_without_a_secret(monkeypatch, data_dir):
+    for name, value in {
+        "DICOM_PORT": "11112",
+        "DICOM_SENDERS": "CR1@10.0.0.5",
+        "ORTHANC_URL": "http://localhost:8042",
+        "ORTHANC_PASSWORD": "hidden",
+        "WATCHED_FOLDER": "/srv/films",
+    }.items():
+        monkeypatch.setenv(f"PEDISCREEN_{name}", value)
+    settings.cache_clear()
+    said = {loop.name: receiving.where(settings(), loop.name) for loop in exchange.configured(settings())}
+    assert said["storage_scp"] == "PEDISCREEN at 127.0.0.1:11112, for CR1@10.0.0.5"
+    assert (said["orthanc"], said["watched_folder"]) == ("http://localhost:8042", "/srv/films")
