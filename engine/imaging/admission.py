@@ -11,7 +11,7 @@ import re
 from engine.errors import AdmissionRefused
 from engine.findings.age import age_months_at, months_words
 from engine.findings.answers import Task
-from engine.imaging.film import Film, FilmTags
+from engine.imaging.film import REPORT_MANUFACTURER, Film, FilmTags
 
 FOR_PROCESSING_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.1.1.1"
 RADIOGRAPH_SOP_CLASSES = {
@@ -54,8 +54,8 @@ UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 def check(film: Film) -> tuple[str, ...]:
     """Warnings for the case, beyond those of the film itself. `film.tags` may have been completed by the sender.
 
-    Raises AdmissionRefused: not_a_film, for_processing, multi_frame, colour_radiograph, bad_uid, no_patient_id,
-    birth_after_study, size."""
+    Raises AdmissionRefused: not_a_film, own_report, for_processing, multi_frame, colour_radiograph, bad_uid,
+    no_patient_id, birth_after_study, size."""
     tags = film.tags
     warnings = check_image(film)
     if tags.patient_id is None:
@@ -133,6 +133,11 @@ def _refuse_other_objects(film: Film) -> None:
             "not_a_film",
             f"(0008,0016) This is not a radiograph or fundus photograph, but {found}"
             + (f" (modality {tags.modality})." if tags.modality else "."),
+        )
+    if tags.manufacturer == REPORT_MANUFACTURER:  # a PACS that hands on what it gets
+        raise AdmissionRefused(
+            "own_report",
+            "(0008,0070) This is a page of a report that left from here, not a film: there is nothing to read.",
         )
     if tags.frames > 1:
         raise AdmissionRefused(

@@ -88,6 +88,7 @@ class FilmTags:
 
 
 PHANTOM_MANUFACTURER = "PediScreen phantom"
+REPORT_MANUFACTURER = "PediScreen"  # of the reports that leave from here (engine.interop), which are no films
 
 
 def hash_pixels(film: Film) -> str:

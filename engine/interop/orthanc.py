@@ -124,6 +124,18 @@ class OrthancClient:
             texts.get("SopClassUid") or None, texts.get("RemoteAET") or None, texts.get("RemoteIP") or None
         )
 
+    def manufacturer(self, instance: str) -> str | None:
+        """(0008,0070); None where the instance does not say, or cannot be read, of which `file` says more."""
+        path = f"/instances/{instance}/content/0008-0070"
+        try:
+            answer = self._client.get(path)
+        except httpx2.HTTPError as error:
+            raise self._no_answer(path, type(error).__name__) from error
+        if answer.status_code == 404 or answer.status_code >= 500:
+            return None
+        self._require_success(path, answer)
+        return answer.text.strip(" \0") or None
+
     @contextmanager
     def file(self, instance: str) -> Iterator[Iterator[bytes]]:
         """The DICOM file in blocks. Raises InstanceUnreadable where Orthanc has none, or an error of its own with it

@@ -9,10 +9,11 @@ from engine.findings.age import months_words
 from engine.findings.answers import Task
 from engine.findings.bone_age import BoneAgeSds
 from engine.findings.reference import Refusal
+from engine.imaging.film import REPORT_MANUFACTURER
 from engine.interop.codes import coded
 from engine.interop.signed_study import ModelRead, SignedImage, SignedStudy
 
-PRODUCT = "PediScreen"
+PRODUCT = REPORT_MANUFACTURER
 NOT_FOR_DIAGNOSIS = "Phantom: not for diagnostic use"
 NO_ORGANIZATION = "organization not stated"
 TITLES = {

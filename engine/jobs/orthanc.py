@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from db.exchange_tables import Channel, FetchState
 from db.session import session_scope
-from engine.imaging.admission import ADMITTED_SOP_CLASSES
+from engine.imaging.admission import ADMITTED_SOP_CLASSES, FUNDUS_SOP_CLASSES, RADIOGRAPH_SOP_CLASSES
+from engine.imaging.film import REPORT_MANUFACTURER
 from engine.interop.orthanc import Change, OrthancClient, OrthancUnavailable
 from engine.jobs.loop import ACTOR, Door, Loop, Pulse, log_failure
 from engine.services import orthanc_inbox
@@ -98,6 +99,9 @@ class Follower:
             return FetchState.GONE
         sender = plain(facts.remote_ae_title or SENT_BY_REST, 64)
         address = plain(facts.remote_address or "", 64)
+        may_be_report = facts.sop_class_uid not in RADIOGRAPH_SOP_CLASSES | FUNDUS_SOP_CLASSES
+        if may_be_report and self.client.manufacturer(instance) == REPORT_MANUFACTURER:
+            return FetchState.OTHER  # left from here (engine.jobs.sending), and is where it belongs
         if facts.sop_class_uid is not None and facts.sop_class_uid not in ADMITTED_SOP_CLASSES:
             reason = f"Left in Orthanc: no radiograph or fundus photograph, but SOP class {facts.sop_class_uid}."
             self.door.refused(sender, address, "sop_class", reason)

@@ -35,8 +35,8 @@ TYPED = {
     "not_a_file", "empty", "too_large", "unknown_format", "truncated", "malformed", "no_pixels", "unsupported_syntax",
     "unsupported_pixels", "too_many_pixels", "too_slow", "too_much_memory", "decoder_crashed",
     # engine.imaging.admission
-    "not_a_film", "for_processing", "multi_frame", "colour_radiograph", "bad_uid", "no_patient_id", "birth_after_study",
-    "size",
+    "not_a_film", "own_report", "for_processing", "multi_frame", "colour_radiograph", "bad_uid", "no_patient_id",
+    "birth_after_study", "size",
     # engine.services.ingest
     "bad_patient_id", "sop_instance_uid_reused", "study_of_another_patient", "mixed_tasks",
 }  # fmt: skip

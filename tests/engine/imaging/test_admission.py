@@ -9,7 +9,7 @@ import pytest
 from engine.errors import AdmissionRefused
 from engine.findings.answers import Task
 from engine.imaging.admission import check, guess_task
-from engine.imaging.film import Film, FilmTags
+from engine.imaging.film import REPORT_MANUFACTURER, Film, FilmTags
 
 GOOD = FilmTags(
     sop_class_uid="1.2.840.10008.5.1.4.1.1.1.1",
@@ -49,6 +49,7 @@ def test_a_complete_film_enters_without_a_word() -> None:
         ({"sop_class_uid": None}, "not_a_film", "without a SOP class"),
         ({"sop_class_uid": "1.2.840.10008.5.1.4.1.1.1.1.1"}, "for_processing", "FOR PRESENTATION"),
         ({"presentation_intent": "FOR PROCESSING"}, "for_processing", "(0008,0068)"),
+        ({"manufacturer": REPORT_MANUFACTURER}, "own_report", "a report that left from here"),
         ({"frames": 12}, "multi_frame", "12 images"),
         ({"pixels": COLOUR}, "colour_radiograph", "grey"),
         ({"sop_instance_uid": None}, "bad_uid", "(0008,0018)"),

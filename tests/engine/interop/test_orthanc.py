@@ -11,12 +11,14 @@ from sqlalchemy import func, select
 from db.models import AuditEvent, Image, Quarantine, Study
 from db.session import session_scope
 from engine.errors import PediScreenError
+from engine.interop.documents import DICOM_KINDS, documents_of
 from engine.interop.orthanc import OrthancClient, OrthancUnavailable
 from engine.jobs import loop
 from engine.jobs import orthanc as job
 from engine.services import orthanc_inbox, receiving
 from engine.services.accounts import demo_admin
 from engine.settings import OrthancSettings, settings
+from tests.engine.interop import signed
 from tests.engine.interop.conftest import dcmtk
 from tests.engine.interop.orthanc import AE_TITLE, Modality, orthanc
 from tests.engine.interop.waiting import wait_for
@@ -92,6 +94,22 @@ def test_stable_studies_come_in_once_and_say_who_sent_them(source, running, film
     assert all(
         not study.warnings or "more than once" not in str(study.warnings) for study in session.scalars(select(Study))
     )
+
+
+def test_our_own_reports_that_are_kept_there_stay_there(source, running, films, tmp_path):
+    send(source, films[0])
+    running(job.LOOP)
+    wait_for(lambda: count() == 1)
+    for number, document in enumerate(documents_of(signed.bone_age(), DICOM_KINDS)):
+        path = tmp_path / f"{number}.dcm"
+        path.write_bytes(document.content)
+        source.upload(path)
+    send(source, films[1])
+    wait_for(lambda: count() == 2)
+    wait_for(lambda: overview().other == 2 and overview().waiting == overview().ready == 0)
+    assert count() == 2 and count(Quarantine) == 0
+    with session_scope(settings().database_url) as session:
+        assert receiving.refusals(session, ADMIN) == []
 
 
 def test_what_came_while_either_side_was_away_comes_in(source, running, films):
