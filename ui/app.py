@@ -50,6 +50,7 @@ page = st.navigation(
                 url_path="audit_log",
                 visibility="visible" if state.current_user().role is Role.ADMIN else "hidden",
             ),
+            st.Page("pages/tokens.py", title="API access", url_path="tokens"),
         ],
     },
     position="top",

@@ -256,6 +256,22 @@ def set_dicom_export(done) -> None:
     st.session_state["dicom_export"] = done
 
 
+# ---------------------------------------------------------------- API access
+
+
+def new_api_token() -> tuple[str, str] | None:
+    """Name and secret of the token that was just made; None once it was copied."""
+    return st.session_state.get("new_api_token")
+
+
+def keep_new_api_token(name: str, secret: str) -> None:
+    st.session_state["new_api_token"] = (name, secret)
+
+
+def forget_new_api_token() -> None:
+    st.session_state.pop("new_api_token", None)
+
+
 # ---------------------------------------------------------------- retraining
 
 

@@ -14,11 +14,12 @@ from playwright.sync_api import Page
 from sqlalchemy.orm import Session
 
 from db import migrate
-from db.models import RetrainRun, RetrainState, RetrainStep, Verdict
+from db.models import RetrainRun, RetrainState, RetrainStep, Role, Verdict
 from db.repositories.studies import study_with_images
 from db.session import engine_for, session_scope
 from engine.findings.answers import Answer, Task, bone_age_answer, fracture_answer, rop_answer
 from engine.services import (
+    api_tokens,
     child_growth,
     claims,
     gold_cases,
@@ -34,6 +35,7 @@ from engine.services import (
     training_set,
 )
 from engine.services.accounts import Actor, demo_adjudicator, demo_admin, demo_reader, demo_second_reader
+from engine.services.api_tokens import SCOPES_OF
 from engine.services.quality_rules import Rule
 from engine.services.reading import READY
 from engine.services.review import Decision
@@ -73,6 +75,7 @@ PAGES = (
     "quality",
     "retrain",
     "models",
+    "tokens",
 )
 WANT_A_FILE_FIRST = ("upload", "growth?view=file")  # and ask the database only then
 SENTENCE = (
@@ -137,6 +140,7 @@ def empty(here: Place) -> list[Shot]:
         "quality": "No case is beyond doubt yet",
         "retrain": "No corrections yet",
         "models": "No model has read here yet",
+        "tokens": "No program may call the API yet",
     }
     return [
         Shot("worklist", "", "No studies yet"),
@@ -173,6 +177,9 @@ def normal(here: Place) -> list[Shot]:
     saved_filters.save(session, READER, "Wrists only", WorklistFilter(tasks=(Task.FRACTURE,)))
     refuse(here, "notes.txt", b"no image")
     refuse(here, "empty.dcm", b"")
+    for name, role in (("Growth clinic's RIS", Role.READER), ("PACS", Role.SERVICE), ("Night script", Role.SERVICE)):
+        api_tokens.make(session, ADMIN, name, role, SCOPES_OF[role], 90)
+    api_tokens.revoke(session, ADMIN, 2)
     candidate = register(session, here.data_dir, "phantom 0.4 + 1a2b3c4d")
     shadow.start(session, ADMIN, candidate.model_version_id)
     waiting = shadow.images_to_read(session, WORKER, candidate.model_version_id, 4)
@@ -219,6 +226,8 @@ def normal(here: Place) -> list[Shot]:
         Shot("retrain", "retrain", "What would be learnt from", ADMIN),
         Shot("models", "models", "unseen by readers", ADMIN),
         Shot("models-origin", "models", "Where this model came from", ADMIN, open_first_line),
+        Shot("tokens", "tokens", "Last used", ADMIN),
+        Shot("tokens-one", "tokens", "refused from its next request on", ADMIN, open_first_line),
     ]
 
 
@@ -287,6 +296,8 @@ def long(here: Place) -> list[Shot]:
         saved_filters.save(session, READER, f"{WORD[:52]} {number}", WorklistFilter(tasks=(Task.FRACTURE,)))
     for number in range(25):
         refuse(here, f"{WORD}-{number:02}-{WORD}.dcm", f"no image {number}".encode())
+    for number in range(25):
+        api_tokens.make(session, ADMIN, f"{WORD[:60]} {number:02}", Role.READER, SCOPES_OF[Role.READER])
     new = register(session, here.data_dir, "phantom 0.4 + 1a2b3c4d5e6f708192a3b4c5d6e7f809")
     promote(session, here.data_dir, new)
     session.add(RetrainRun(state=RetrainState.FAILED, started_by="demo-admin", message=SENTENCE * 2))
@@ -310,6 +321,7 @@ def long(here: Place) -> list[Shot]:
         Shot("quality", "quality", "Beyond doubt, and not used yet", ADMIN),
         Shot("retrain", "retrain", "Runs", ADMIN),
         Shot("models", "models", "Way back", ADMIN),
+        Shot("tokens", "tokens", "Last used", ADMIN),
     ]
 
 
