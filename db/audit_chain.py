@@ -15,9 +15,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
 
 from db.models import AuditEvent
@@ -82,11 +82,21 @@ def as_stored(detail: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(detail, allow_nan=False))
 
 
-def last(session: Session) -> AuditEvent | None:
-    return session.scalar(select(AuditEvent).order_by(AuditEvent.id.desc()).limit(1))
+class End(NamedTuple):
+    """The last row of a chain, as far as the next one needs it."""
+
+    id: int
+    seal: str
+    hash: str
 
 
-def append(session: Session, rows: Sequence[Link], key: bytes | None) -> AuditEvent | None:
+def last(session: Session) -> End | None:
+    columns = (AuditEvent.id, AuditEvent.seal, AuditEvent.hash)
+    row = session.execute(select(*columns).order_by(AuditEvent.id.desc()).limit(1)).first()
+    return End(*row) if row else None
+
+
+def append(session: Session, rows: Sequence[Link], key: bytes | None) -> End | None:
     """Add `rows` to the end of the chain and return the row that was the last one. To be called right before the
     commit: others wait from here on. Raises WrongKey where the chain is sealed with another key, or with one at all
     and none is given."""
@@ -97,12 +107,13 @@ def append(session: Session, rows: Sequence[Link], key: bytes | None) -> AuditEv
     if before is not None and before.seal not in (PLAIN, seal_name(key)):
         raise WrongKey(before.seal)
     number, previous_hash = (before.id, before.hash) if before else (0, BEFORE_THE_FIRST)
+    links = []
     for row in rows:
         number += 1
-        link = sealed(replace(row, id=number), previous_hash, key)
-        session.add(AuditEvent(**vars(link)))
-        previous_hash = link.hash
-    session.flush()
+        links.append(sealed(replace(row, id=number), previous_hash, key))
+        previous_hash = links[-1].hash
+    # past the ORM, whose bookkeeping for a row that nobody changes any more costs as much as all of this
+    session.connection().execute(insert(AuditEvent.__table__), [vars(link) for link in links])
     return before
 
 

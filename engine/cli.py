@@ -37,8 +37,22 @@ def main(argv: list[str] | None = None) -> int:
         return _failed(arguments, refused.code, str(refused))
     except PediScreenError as error:
         return _failed(arguments, type(error).__name__, str(error))
+    except _of_disk_or_database() as error:
+        from engine import faults
+
+        words = faults.in_words(error)
+        if words is None:
+            raise
+        return _failed(arguments, "fault", words)
     except KeyboardInterrupt:
         return 130
+
+
+def _of_disk_or_database() -> tuple[type[Exception], ...]:
+    """Asked for only when something has failed."""
+    from sqlalchemy.exc import DBAPIError
+
+    return OSError, DBAPIError
 
 
 def serve(arguments: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ ui/app.py wraps every page in it. A fragment reruns without its page, so fragmen
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from engine import faults
 from engine.errors import Conflict, Damaged, ModelUnavailable, NotAllowed, NotFound, PediScreenError, Refused
 from engine.services import audit
 from ui import state, words
@@ -26,6 +28,7 @@ NEXT_STEP = {
 
 
 DATABASE = (OperationalError, ProgrammingError)
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -36,7 +39,7 @@ def shown() -> Iterator[None]:
         _say(left)
     try:
         yield
-    except (PediScreenError, *DATABASE) as error:
+    except (PediScreenError, OSError, *DATABASE) as error:
         _say(error)
 
 
@@ -45,13 +48,20 @@ def in_callback() -> Iterator[None]:
     """On a callback, `@errors.in_callback()`: what it draws itself would take the place of the page's first element."""
     try:
         yield
-    except (PediScreenError, *DATABASE) as error:
+    except (PediScreenError, OSError, *DATABASE) as error:
         state.keep_error(error)
 
 
 def _say(error: Exception) -> None:
-    if isinstance(error, DATABASE):
+    fault = faults.in_words(error)
+    if fault is not None:
+        log.error("%s: %s", type(error).__name__, fault)
+        st.error(fault)
+    elif isinstance(error, DATABASE):
+        log.error("the database failed: %s", type(error.orig).__name__)
         st.error("The database does not answer, or has no tables yet. Run `pediscreen db upgrade`, then reload.")
+    elif isinstance(error, OSError):
+        raise error
     else:
         if isinstance(error, NotAllowed):
             audit.record_refusal(state.current_user(), error, urlsplit(st.context.url or "").path or "/")

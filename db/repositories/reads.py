@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import ColumnElement, Select, func, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from db.models import Image, ModelVersion, Patient, Prediction, ReadState, Study, Worker
+from db.types import utc_now
 
 
 def images_awaiting_read(
@@ -45,7 +46,7 @@ def images_to_take_in_hand(
     `worker` itself only `held` are. On PostgreSQL the rows are locked, and rows that are locked left out.
 
     `starts`: begun at least so often, and less often than that. `first_only`: only what a person waits for."""
-    others = select(Worker.name).where(Worker.at >= heard_since, Worker.name != worker)
+    others = select(Worker.name).where(is_heard(heard_since), Worker.name != worker)
     query = (
         _awaiting()
         .where(Image.id.not_in(held), Image.read_worker.is_(None) | Image.read_worker.not_in(others))
@@ -109,5 +110,12 @@ def model_versions_with_counts(session: Session) -> list[tuple[ModelVersion, int
 
 def models_of_workers(session: Session, since: datetime) -> set[str]:
     """What the workers that were heard of since then have loaded."""
-    query = select(Worker.model_version).where(Worker.at >= since, Worker.model_version.is_not(None))
+    query = select(Worker.model_version).where(is_heard(since), Worker.model_version.is_not(None))
     return set(session.scalars(query))
+
+
+def is_heard(since: datetime) -> ColumnElement[bool]:
+    """Workers heard of since then, which is a moment ago. A heartbeat from the future is from before the clock was set
+    back, and says nothing."""
+    now = utc_now()
+    return Worker.at.between(since, now + (now - since))

@@ -9,6 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from db.models import DataSetReview, Deployment, ModelState, ModelVersion, Prediction, RetrainRun, Worker
+from db.repositories.reads import is_heard
 
 
 def version_by_id(session: Session, version_id: int) -> ModelVersion | None:
@@ -93,7 +94,7 @@ def runs_of_versions(session: Session, version_ids: Sequence[int]) -> dict[int, 
 
 
 def workers_since(session: Session, since: datetime) -> list[Worker]:
-    return list(session.scalars(select(Worker).where(Worker.at >= since).order_by(Worker.name)))
+    return list(session.scalars(select(Worker).where(is_heard(since)).order_by(Worker.name)))
 
 
 def registered_versions(session: Session) -> list[ModelVersion]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, delete, exists, func, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from db.models import Study, UserAccount
 from db.worklist_tables import Assignment, Claim, Draft, HandOverNote, SavedFilter
+
+# One that ends later than this was made before the clock was set back, and counts as over.
+LONGEST_CLAIM = timedelta(minutes=11)
 
 
 def lock_study(session: Session, study_id: int) -> bool:
@@ -24,8 +27,17 @@ def claim_of(session: Session, study_id: int) -> Claim | None:
     return session.scalar(query.execution_options(populate_existing=True))
 
 
+def runs(claim: Claim, now: datetime) -> bool:
+    return now < claim.ends_at <= now + LONGEST_CLAIM
+
+
+def _running(now: datetime) -> ColumnElement[bool]:
+    """As `runs`."""
+    return and_(Claim.ends_at > now, Claim.ends_at <= now + LONGEST_CLAIM)
+
+
 def claims_of(session: Session, study_ids: Sequence[int], now: datetime) -> dict[int, Claim]:
-    query = select(Claim).where(Claim.study_fk.in_(study_ids), Claim.ends_at > now)
+    query = select(Claim).where(Claim.study_fk.in_(study_ids), _running(now))
     return {claim.study_fk: claim for claim in session.scalars(query.options(joinedload(Claim.reader)))}
 
 
@@ -38,7 +50,7 @@ def end_claim(session: Session, study_id: int, reader_id: int) -> bool:
 def is_free(reader_id: int | None, now: datetime) -> ColumnElement[bool]:
     """Studies that no other reader has open and that are assigned to no other. `reader_id` None: a reader without an
     account."""
-    claimed = exists().where(Claim.study_fk == Study.id, Claim.ends_at > now)
+    claimed = exists().where(Claim.study_fk == Study.id, _running(now))
     assigned = exists().where(Assignment.study_fk == Study.id)
     if reader_id is not None:
         claimed = claimed.where(Claim.reader_fk != reader_id)

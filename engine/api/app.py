@@ -35,6 +35,7 @@ api.add_middleware(Gate)
 api.exception_handler(PediScreenError)(errors.with_reason)
 api.exception_handler(RequestValidationError)(errors.with_field)
 api.exception_handler(HTTPException)(errors.in_shape)
+api.exception_handler(OSError)(errors.without_disk)
 
 
 @api.get("/health", tags=["health"])

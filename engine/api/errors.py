@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from fastapi import Request
@@ -10,6 +11,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
+from engine import faults
 from engine.api.schemas import ErrorAnswer
 from engine.errors import (
     Conflict,
@@ -23,6 +25,8 @@ from engine.errors import (
     Refused,
 )
 from engine.services import audit
+
+log = logging.getLogger(__name__)
 
 TOO_MANY_FILES = "Too many files"  # how the words of starlette's multipart parser begin
 AGAIN_IN_S = 5  # what a client is told to wait for what is away
@@ -153,5 +157,15 @@ def in_shape(request: Request, error: HTTPException) -> JSONResponse:
 
 
 def without_database(request: Request, error: OperationalError) -> JSONResponse:
-    message = "The database does not answer at present."
+    message = faults.in_words(error) or "The database does not answer at present."
+    log.error("the database failed: %s", message)
     return answer(503, "database_unavailable", message, {"Retry-After": str(AGAIN_IN_S)})
+
+
+def without_disk(request: Request, error: OSError) -> JSONResponse:
+    """Of a disk that is full or can only be read; whatever else the system says is a mistake of ours."""
+    message = faults.in_words(error)
+    if message is None:
+        raise error
+    log.error("the disk failed: %s", message)
+    return answer(507, "disk", message, {"Retry-After": str(AGAIN_IN_S)})

@@ -207,7 +207,7 @@ class Worker:
         with session_scope(self.database_url) as session:
             workers = worklist.overview(session, ACTOR).workers
         now = datetime.now(UTC)
-        alive = {worker.name for worker in workers if (now - worker.at).total_seconds() < self.silent_after_s}
+        alive = {worker.name for worker in workers if abs((now - worker.at).total_seconds()) < self.silent_after_s}
         queue.take_over(alive | {self.name})
 
     def _beat_on(self) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from sqlalchemy import make_url
 from sqlalchemy.orm import Session
 
+from db.audit_chain import End
 from db.models import AuditEvent
 from db.types import utc_now
 from engine.settings import settings
@@ -71,7 +72,7 @@ def trouble(session: Session, key: bytes | None) -> tuple[str, int | None] | Non
 
 
 def write_if_due(
-    session: Session, find_last: Callable[[], AuditEvent | None], key: bytes | None, *, now: bool = False
+    session: Session, find_last: Callable[[], End | None], key: bytes | None, *, now: bool = False
 ) -> None:
     """Write down with which row the chain, as committed, ends. `now`: whether it is due or not. Of another database
     than this workstation's, nothing."""

@@ -46,7 +46,8 @@ def claim(session: Session, actor: Actor, study_id: int) -> Claim:
     require(actor, *READERS)
     now = utc_now()
     held = repository.claim_of(session, study_id)
-    if held is not None and held.reader.username == actor.username and held.ends_at - now > LEASE - RENEW_AFTER:
+    is_mine = held is not None and held.reader.username == actor.username and repository.runs(held, now)
+    if is_mine and held.ends_at - now > LEASE - RENEW_AFTER:
         return _view(held, actor)
     with writing(session):
         return _view(_take(session, actor, study_id), actor)
@@ -93,13 +94,13 @@ def current(session: Session, actor: Actor, study_id: int) -> Claim | None:
     """Who has the case now; None: nobody."""
     require(actor, *READERS)
     held = repository.claim_of(session, study_id)
-    return _view(held, actor) if held is not None and held.ends_at > utc_now() else None
+    return _view(held, actor) if held is not None and repository.runs(held, utc_now()) else None
 
 
 def refuse_if_taken(session: Session, study_id: int, reader: UserAccount) -> None:
     """Raise Conflict while another reader has the case. Within the transaction of a decision, the study locked."""
     held = repository.claim_of(session, study_id)
-    if held is not None and held.reader_fk != reader.id and held.ends_at > utc_now():
+    if held is not None and held.reader_fk != reader.id and repository.runs(held, utc_now()):
         raise Conflict(f"{held.reader.display_name} has this case open now: only one reader decides about it at a time")
 
 
@@ -118,7 +119,7 @@ def _take(session: Session, actor: Actor, study_id: int) -> ClaimRow:
     reader = account_of(session, actor)
     now = utc_now()
     held = repository.claim_of(session, study_id)
-    is_over = held is None or held.ends_at <= now
+    is_over = held is None or not repository.runs(held, now)
     if held is not None and held.reader_fk != reader.id and not is_over:
         return held
     if held is None:

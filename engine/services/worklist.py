@@ -356,7 +356,7 @@ def overview(session: Session, actor: Actor) -> Overview:
             WorkerState(
                 worker.name,
                 worker.at,
-                (utc_now() - worker.at).total_seconds() < ALIVE_SECONDS,
+                abs((utc_now() - worker.at).total_seconds()) < ALIVE_SECONDS,
                 worker.model_version,
                 worker.detail,
             )
