@@ -17,6 +17,7 @@ from typing import Any
 from engine import upkeep_commands
 from engine.errors import PediScreenError, Refused
 from engine.settings import PHANTOM_MODEL, settings
+from engine.sign_in_settings import Login
 
 TASKS = ("bone_age", "rop", "fracture")
 PHANTOM_TASKS = ("hand", "fundus", "wrist")
@@ -58,10 +59,17 @@ def _of_disk_or_database() -> tuple[type[Exception], ...]:
 def serve(arguments: argparse.Namespace) -> None:
     """The web process. It replaces this one: pages are above the engine, which does not import them."""
     from engine import schema_check
-    from engine.supervisor import end_with_supervisor
+    from engine.services import first_run
+    from engine.supervisor import SUPERVISOR_PID, end_with_supervisor
 
     end_with_supervisor()
-    schema_check.refuse_newer(settings().database_url)
+    here = settings()
+    schema_check.refuse_newer(here.database_url)
+    if here.sign_in.login is Login.LOCAL and SUPERVISOR_PID not in os.environ:  # whose output is no log
+        _require_migrated()
+        address = f"http://localhost:{arguments.port}"
+        for line in first_run.announcement(here.sign_in, here.data_dir, here.database_url, address):
+            _say(line)
     environment = {**os.environ, "PEDISCREEN_PORT": str(arguments.port)}
     os.execve(sys.executable, [sys.executable, "-m", "ui.serve"], environment)
 
@@ -100,7 +108,9 @@ def up(arguments: argparse.Namespace) -> None:
         data_dir=here.data_dir,
         database_url=here.database_url,
         port=arguments.port,
-        with_demo=not arguments.no_demo,
+        sign_in=here.sign_in,
+        # people who sign in have films of their own
+        with_demo=here.sign_in.login is Login.DEMO and not arguments.no_demo,
         with_exchange=bool(exchange.configured(here)),
     )
 
@@ -262,12 +272,12 @@ def export(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from db.session import session_scope
-    from engine.services.accounts import demo_admin
+    from engine.services.accounts import command_line
     from engine.services.export import export_annotations
 
     _require_migrated()
     with session_scope(settings().database_url) as session:
-        summary = export_annotations(session, demo_admin(), arguments.out_dir, seed=arguments.seed)
+        summary = export_annotations(session, command_line(), arguments.out_dir, seed=arguments.seed)
     for warning in summary.warnings:
         _say(warning)
     if summary.is_phantom:
@@ -331,6 +341,14 @@ def token(arguments: argparse.Namespace) -> None:
         result, text = token_commands.added(url, arguments.name, arguments.role, arguments.scope, arguments.days)
     else:
         result, text = token_commands.revoked(url, arguments.token)
+    _print(arguments, result, text)
+
+
+def user(arguments: argparse.Namespace) -> None:
+    from engine import user_commands
+
+    _require_migrated()
+    result, text = user_commands.run(settings().database_url, arguments)
     _print(arguments, result, text)
 
 
@@ -466,6 +484,25 @@ def _parser() -> argparse.ArgumentParser:
         action.set_defaults(command=token)
         action.add_argument("--json", action="store_true", help="the result as JSON on standard output")
 
+    sub = commands.add_parser("user", help="who may sign in", description="who may sign in")
+    actions = sub.add_subparsers(required=True, metavar="ACTION", dest="action")
+    actions.add_parser("list", help="everybody, with their role and when they were last seen")
+    action = actions.add_parser("add", help="a person's account; prints the one-time password")
+    action.add_argument("username", metavar="NAME", help="what they type at sign-in")
+    action.add_argument("--display-name", metavar="TEXT", help="what others see; otherwise the user name")
+    action.add_argument("--role", choices=("reader", "adjudicator", "admin"), default="reader")
+    action = actions.add_parser("role", help="give another role; they are signed out")
+    action.add_argument("username", metavar="NAME")
+    action.add_argument("role", choices=("reader", "adjudicator", "admin"), metavar="ROLE")
+    for name, help_text in (
+        ("disable", "they are out at once, and do not get in again"),
+        ("enable", "they may sign in again"),
+        ("reset", "prints a new one-time password; they are signed out"),
+    ):
+        actions.add_parser(name, help=help_text).add_argument("username", metavar="NAME")
+    for action in actions.choices.values():
+        action.set_defaults(command=user)
+        action.add_argument("--json", action="store_true", help="the result as JSON on standard output")
     sub = command(
         "retrain", retrain, "a new model from the readers' corrections; follows it until it needs a signature"
     )

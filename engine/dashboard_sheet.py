@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from engine.csv_cells import harmless
 from engine.radiology_metrics import Interval
 from engine.targets import Target
 
@@ -88,7 +89,11 @@ class Chart:
     def as_csv(self) -> str:
         """One line a point, with n and interval; the reason where there is none."""
         out = io.StringIO()
-        write = csv.writer(out, lineterminator="\n").writerow
+        writer = csv.writer(out, lineterminator="\n")
+
+        def write(cells: list[object]) -> None:
+            writer.writerow(map(harmless, cells))
+
         write(["chart", "series", self.x_label or "x", self.y_label or "y", "low_95", "high_95", "n"])
         for series in self.series:
             for p in series.points:

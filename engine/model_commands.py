@@ -9,9 +9,9 @@ from db.models import RetrainState
 from db.session import session_scope
 from engine.errors import NotFound
 from engine.services import lineage, registry, retrain
-from engine.services.accounts import demo_admin
+from engine.services.accounts import command_line
 
-ADMIN = demo_admin()  # whoever may run commands on this machine
+ADMIN = command_line()  # whoever may run commands on this machine
 
 
 def listed(database_url: str) -> tuple[dict[str, Any], str]:

@@ -11,7 +11,7 @@ from db.models import RetrainState
 from db.session import session_scope
 from engine.findings.answers import Task
 from engine.services import retrain, worklist
-from engine.services.accounts import demo_admin
+from engine.services.accounts import command_line
 from engine.services.retrain import RetrainSettings, RunView
 
 LOOK_EVERY_S = 1.0
@@ -49,13 +49,13 @@ class Ended:
 def start_and_follow(database_url: str, tasks: tuple[Task, ...], *, say: Callable[[str], None]) -> Ended:
     """Acts as the demo admin. Raises as retrain.start. When it is interrupted, the run goes on in its worker."""
     with session_scope(database_url) as session:
-        run_id = retrain.start(session, demo_admin(), RetrainSettings(tasks=tasks))
-        if not any(worker.alive for worker in worklist.overview(session, demo_admin()).workers):
+        run_id = retrain.start(session, command_line(), RetrainSettings(tasks=tasks))
+        if not any(worker.alive for worker in worklist.overview(session, command_line()).workers):
             say("No worker is running; the run waits. Start one with: pediscreen worker")
     said = ""
     while True:
         with session_scope(database_url) as session:
-            run = retrain.run(session, demo_admin(), run_id)
+            run = retrain.run(session, command_line(), run_id)
         if not run.is_on:
             return Ended(run)
         step = next((one.step.value for one in run.steps if one.state == "running"), "waits for a worker")

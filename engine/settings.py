@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from engine.interop import destinations
+from engine.sign_in_settings import SignInSettings, read_sign_in_settings
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 PHANTOM_MODEL_DIR = PROJECT_DIR / "engine" / "phantoms" / "model"
@@ -84,6 +85,11 @@ class Settings:
     destinations: tuple[destinations.Destination, ...] = ()
     send_after_s: float = 120.0
     viewer_url: str | None = None  # of another viewer, {StudyInstanceUID} in it stands for the study
+
+    @cached_property
+    def sign_in(self) -> SignInSettings:
+        """Read at its first use, which raises WrongSetting: other commands need none of it."""
+        return read_sign_in_settings(os.environ)
 
     @property
     def reads_url(self) -> str | None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TextIO
 
 from engine.errors import PediScreenError
+from engine.sign_in_settings import EVERY_ADDRESS, SignInSettings
 
 STOP_WITHIN_S = 10
 STEADY_AFTER_S = 30  # a child that lived this long starts again at once when it dies
@@ -119,12 +120,21 @@ class Supervisor:
                 child.process.wait()
 
 
-def up(*, data_dir: Path, database_url: str, port: int, with_demo: bool = True, with_exchange: bool = False) -> None:
+def up(
+    *,
+    data_dir: Path,
+    database_url: str,
+    port: int,
+    sign_in: SignInSettings,
+    with_demo: bool = True,
+    with_exchange: bool = False,
+) -> None:
     """Brings everything up, prints the one address and returns after Ctrl-C or SIGTERM. `with_exchange`: something of
     the hospital's systems is configured.
 
     Raises CannotStart when the port is taken or the web process does not answer."""
     from engine import schema_check
+    from engine.services import first_run
 
     started = time.monotonic()
     _require_free_port(port)
@@ -132,7 +142,8 @@ def up(*, data_dir: Path, database_url: str, port: int, with_demo: bool = True, 
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs start with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     logs = data_dir / "logs"
-    address = f"http://localhost:{port}"
+    host = "localhost" if sign_in.host in ("127.0.0.1", *EVERY_ADDRESS) else sign_in.host
+    address = f"http://{host}:{port}"
     supervisor = Supervisor()
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -145,7 +156,9 @@ def up(*, data_dir: Path, database_url: str, port: int, with_demo: bool = True, 
             supervisor.add("exchange", cli_command("exchange"), logs / "exchange.log")
         _wait_for(web, f"{address}/_stcore/health")
         supervisor.say(f"Ready after {time.monotonic() - started:.0f} s. Logs: {logs}. Ctrl-C stops everything.")
-        supervisor.say(f"PediScreen: {address}")
+        for line in first_run.announcement(sign_in, data_dir, database_url, address):
+            supervisor.say(line)
+        supervisor.say(f"PediScreen: {sign_in.public_url or address}")
         while True:
             time.sleep(0.3)
             supervisor.tend()

@@ -10,10 +10,10 @@ from db.models import Role
 from db.session import session_scope
 from engine.errors import NotFound
 from engine.services import api_tokens
-from engine.services.accounts import demo_admin
+from engine.services.accounts import command_line
 from engine.services.api_tokens import SCOPES_OF, Scope, TokenRow
 
-ADMIN = demo_admin()  # whoever may run commands on this machine
+ADMIN = command_line()  # whoever may run commands on this machine
 
 
 def listed(database_url: str) -> tuple[dict[str, Any], str]:

@@ -76,7 +76,7 @@ def test_a_film_goes_in_and_its_corrected_label_comes_out(workstation, page: Pag
     page.get_by_role("link", name="Demo admin").click()
     expect(page.get_by_role("button", name="Demo admin")).to_be_visible()
     page.goto(f"{workstation}/export")
-    page.get_by_role("button", name="Export 1 study").click()
+    page.get_by_role("button", name="Export 1 study", exact=True).click()
     expect(page.get_by_role("button", name="Download as zip")).to_be_visible()
     expect(page.get_by_text(re.compile("not for diagnostic use")).first).to_be_visible()
 

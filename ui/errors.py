@@ -15,10 +15,12 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from engine import faults
 from engine.errors import Conflict, Damaged, ModelUnavailable, NotAllowed, NotFound, PediScreenError, Refused
 from engine.services import audit
+from engine.services.sessions import SignedOut
 from ui import state, words
 
 NEXT_STEP = {
-    NotAllowed: "Ask an administrator, or switch the user at the top right.",
+    SignedOut: f"[Sign in]({state.SIGN_IN}) to go on.",
+    NotAllowed: "Ask an administrator.",
     NotFound: "It may have been removed; go back to the worklist.",
     Conflict: "Look at what changed, then decide again.",
     ModelUnavailable: "`pediscreen doctor` says what this machine lacks.",

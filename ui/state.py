@@ -10,10 +10,15 @@ from typing import Any
 import streamlit as st
 
 from db.models import StudyStatus
-from engine.services.accounts import DEMO_USER_COOKIE, Actor, demo_user
+from engine.services.accounts import Actor, demo_admin
 from engine.services.audit import AuditQuery
+from engine.services.sessions import SignedIn, SignedOut
 from engine.services.worklist import Sort, WorklistFilter
+from engine.settings import settings
+from engine.sign_in_settings import Login
+from ui import who
 
+SIGN_IN = "/sign-in"
 WORKLIST, REVIEW, QUARANTINE = "pages/worklist.py", "pages/review.py", "pages/quarantine.py"
 
 
@@ -21,8 +26,30 @@ WORKLIST, REVIEW, QUARANTINE = "pages/worklist.py", "pages/review.py", "pages/qu
 
 
 def current_user() -> Actor:
-    """Who acts, as ui/serve.py identifies them. Login replaces the demo's cookie by the user it has verified."""
-    return demo_user(st.context.cookies.get(DEMO_USER_COOKIE))
+    """Who acts. Looked up anew each time, by what the browser sent as it connected: somebody who was signed out or
+    disabled meanwhile gets no further. Raises SignedOut."""
+    return _session().actor
+
+
+def session_or_stop() -> SignedIn:
+    """Whose session it is; where it is over the page ends here, with the way back in."""
+    try:
+        return _session()
+    except SignedOut as error:
+        st.error(f"{error} [Sign in]({SIGN_IN})")
+        st.stop()
+
+
+def administrator() -> Actor:
+    """Who acts on a page of administration: in the demo the demo admin, whoever opens it."""
+    return demo_admin() if settings().sign_in.login is Login.DEMO else current_user()
+
+
+def _session() -> SignedIn:
+    found = who.signed_in(st.context.cookies)
+    if found is None or not found.may_work:
+        raise SignedOut("Your session has ended.")
+    return found
 
 
 # ---------------------------------------------------------------- the worklist
@@ -358,3 +385,24 @@ def set_growth_import_summary(summary) -> None:
 def dispute_key() -> str:
     """The widget that chooses among the disagreements."""
     return "dispute"
+
+
+# ---------------------------------------------------------------- users
+
+
+def chosen_user() -> str | None:
+    """Whose account the users page shows."""
+    return st.session_state.get("chosen_user")
+
+
+def choose_user(username: str | None) -> None:
+    st.session_state["chosen_user"] = username
+
+
+def keep_one_time_password(username: str, password: str) -> None:
+    st.session_state["one_time_password"] = (username, password)
+
+
+def take_one_time_password() -> tuple[str, str | None]:
+    """Whose, and what; it is gone afterwards."""
+    return st.session_state.pop("one_time_password", ("", None))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from engine.csv_cells import harmless
 from engine.errors import FileRefused
 from engine.findings.growth import Indicator
 from engine.findings.growth_visits import GrowthZ, Issue, ScoredVisit, Visit, score_visits
@@ -110,10 +111,10 @@ def score_file(source: Path, target: Path, *, today: date, with_weight_for_lengt
     try:
         with part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter=table.delimiter, lineterminator="\n")
-            writer.writerow([*table.columns, *added, FLAGS])
+            writer.writerow(map(harmless, [*table.columns, *added, FLAGS]))
             for row in table.rows:
                 z = [_two_decimals(row.scored.values[indicator]) for indicator in added.values()]
-                writer.writerow([*(row.cells[column] for column in table.columns), *z, row.flags])
+                writer.writerow(map(harmless, [*(row.cells[column] for column in table.columns), *z, row.flags]))
         os.replace(part, target)
     except OSError as error:
         part.unlink(missing_ok=True)

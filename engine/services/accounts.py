@@ -1,4 +1,4 @@
-"""Who acts, and what their role permits. A few demo users until there is a login."""
+"""Who acts, and what their role permits; the demo's users. People's accounts: engine.services.users."""
 
 from __future__ import annotations
 
@@ -50,6 +50,11 @@ def demo_user(username: str | None) -> Actor:
 def service_actor(name: str) -> Actor:
     """A program acting on its own behalf, such as the worker: it may ingest and record reads, never review."""
     return Actor(name, name, Role.SERVICE)
+
+
+def command_line() -> Actor:
+    """Whoever may run commands on this machine: its files are in their hands anyway."""
+    return Actor("command-line", "Command line", Role.ADMIN, "cli")
 
 
 READERS = (Role.READER, Role.ADJUDICATOR)

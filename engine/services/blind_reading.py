@@ -55,6 +55,7 @@ class BlindLine:
 
 def blind_lines(session: Session, actor: Actor, image_ids: Sequence[int]) -> dict[int, BlindLine]:
     """Of those images whose decisions the actor must not know."""
+    require(actor, *READERS, Role.SERVICE)
     if actor.role is Role.ADMIN:
         return {}
     cases = repository.hiding_cases(session, image_ids)
@@ -166,6 +167,7 @@ def _hidden_reads(
 
 def blind_answers_given(session: Session, actor: Actor, image_ids: Sequence[int]) -> dict[int, BlindAnswer]:
     """What the actor answered before they saw the read."""
+    require(actor, *READERS, Role.SERVICE)
     account = accounts_repository.account_by_username(session, actor.username)
     return repository.blind_answers(session, image_ids, account.id) if account else {}
 

@@ -9,14 +9,14 @@ from datetime import date, timedelta
 import numpy as np
 from sqlalchemy.orm import Session
 
-from db.models import Study, VisitSource
+from db.models import Role, Study, VisitSource
 from db.session import writing
 from engine.findings.answers import Task
 from engine.findings.bone_age import BoneAgeSds, bone_age_sds
 from engine.findings.growth import DAYS_PER_MONTH, Indicator, z_curves
 from engine.findings.growth_visits import GrowthZ
 from engine.services import audit, growth_scores, visit_checks
-from engine.services.accounts import Actor
+from engine.services.accounts import READERS, Actor, require
 from engine.services.demo_files import SEED, Child, Examination
 from engine.services.visit_checks import WAITS, CheckedVisit, EnteredVisit, State
 
@@ -37,6 +37,7 @@ def add_visits(
 ) -> int:
     """`study_ids`: of the examinations, in their order. Returns how many were added; those here already are left.
     Commits."""
+    require(actor, *READERS, Role.SERVICE)
     films: dict[int, list[tuple[Examination, int]]] = {}
     for examination, study_id in zip(examinations, study_ids, strict=True):
         films.setdefault(examination.child.number, []).append((examination, study_id))

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from db.models import VisitSource
 from db.session import writing
+from engine.csv_cells import harmless
 from engine.errors import Conflict, Refused
 from engine.findings import growth_mapping
 from engine.findings.growth_mapping import Mapping
@@ -120,9 +121,10 @@ def rows_left_out(table: CellTable, shown: Preview, lines: Sequence[int]) -> str
     wanted = set(lines)
     out = io.StringIO()
     writer = csv.writer(out, delimiter=table.delimiter, lineterminator="\n")
-    writer.writerow(["line", *table.columns, "what to correct"])
+    writer.writerow(map(harmless, ["line", *table.columns, "what to correct"]))
     for row, checked in zip(table.rows, shown.rows, strict=True):
         if row.line in wanted:
             messages = "; ".join(issue.message for issue in checked.issues)
-            writer.writerow([row.line, *(row.cells.get(column, "") for column in table.columns), messages])
+            cells = [row.line, *(row.cells.get(column, "") for column in table.columns), messages]
+            writer.writerow(map(harmless, cells))
     return out.getvalue()

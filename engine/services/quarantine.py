@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from db.models import Quarantine, QuarantineState
+from db.models import Quarantine, QuarantineState, Role
 from db.repositories import quarantine as repository
 from db.session import writing
 from db.types import utc_now
@@ -64,6 +64,7 @@ def keep(
     refusal: Refused,
 ) -> int:
     """Move a refused file to its place, then add its row (or count it on the row it already has), and commit."""
+    require(actor, *READERS, Role.SERVICE)
     place = original_path(file_sha256)
     if not place.exists():
         move(incoming, place)

@@ -13,14 +13,14 @@ from enum import StrEnum
 
 from sqlalchemy.orm import Session
 
-from db.models import GrowthVisit, Patient, Position, VisitSource
+from db.models import GrowthVisit, Patient, Position, Role, VisitSource
 from db.repositories import growth as repository
 from engine.findings.growth import Indicator
 from engine.findings.growth_mapping import CHILD, DAY, SUPPLIED
 from engine.findings.growth_table import SEX, visit_of
 from engine.findings.growth_visits import HEAD, HEIGHT, WEIGHT, Issue, ScoredVisit, Visit, score_visits
 from engine.services import growth_scores
-from engine.services.accounts import Actor
+from engine.services.accounts import READERS, Actor, require
 
 MEASUREMENTS = (HEIGHT, WEIGHT, HEAD)
 CHECKED_BY_VISIT_OF = (*MEASUREMENTS, "measured", "oedema", "gestational_age_weeks", DAY)
@@ -98,6 +98,7 @@ def store(
     is_phantom: bool = False,
 ) -> list[GrowthVisit]:
     """Adds the visits to the transaction; each must have been found READY, or TO_CHECK and confirmed."""
+    require(actor, *READERS, Role.SERVICE)
     patients = {patient.id: patient for patient in repository.patients(session, {v.patient_fk for v in visits})}
     stored = []
     for checked in visits:

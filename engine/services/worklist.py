@@ -312,6 +312,7 @@ def next_study(
 
 def is_free_in(session: Session, actor: Actor, filter: WorklistFilter, study_id: int) -> bool:
     """Whether the filter holds the study and nobody else has it."""
+    require(actor, *READERS, Role.SERVICE)
     _, free = _queries(session, actor, filter)
     return repository.is_among(session, free, study_id)
 

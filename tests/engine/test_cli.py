@@ -190,7 +190,7 @@ def test_models_are_listed_promoted_and_rolled_back(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "NotFound"
     assert cli.main(["models", "list"]) == 0
     said = capsys.readouterr().out
-    assert f"in use: {new.name}, put in use by demo-admin" in said and "would bring back phantom 0.4" in said
+    assert f"in use: {new.name}, put in use by command-line" in said and "would bring back phantom 0.4" in said
 
 
 def test_what_reads_on_the_command_line_is_the_model_in_use(tmp_path, monkeypatch):

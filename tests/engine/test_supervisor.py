@@ -11,6 +11,7 @@ import time
 import pytest
 
 from engine import supervisor
+from engine.sign_in_settings import SignInSettings
 from engine.supervisor import CannotStart, Supervisor
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
@@ -98,7 +99,9 @@ def test_a_taken_port_is_named_with_the_way_out(tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(CannotStart, match=f"Port {port} is not free.*PEDISCREEN_PORT={port + 1}"):
-            supervisor.up(data_dir=tmp_path, database_url=f"sqlite:///{tmp_path}/db.sqlite", port=port)
+            supervisor.up(
+                data_dir=tmp_path, database_url=f"sqlite:///{tmp_path}/db.sqlite", port=port, sign_in=SignInSettings()
+            )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,14 +9,14 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
-from ui import guard
+from ui import who
 from ui.guard import Guard
 
 BEARER = {"Authorization": "Bearer pds_0123456789"}
 EVIL = {"Origin": "http://evil.example"}
 
 
-async def who(request: Request) -> PlainTextResponse:
+async def acts(request: Request) -> PlainTextResponse:
     actor = request.state.actor
     return PlainTextResponse("nobody" if actor is None else actor.username)
 
@@ -25,14 +25,14 @@ async def who(request: Request) -> PlainTextResponse:
 def client() -> TestClient:
     both = ["GET", "POST"]
     behind = Starlette(
-        routes=[Mount("/api", routes=[Route("/x", who, methods=both)]), Route("/page", who, methods=both)]
+        routes=[Mount("/api", routes=[Route("/x", acts, methods=both)]), Route("/page", acts, methods=both)]
     )
-    return TestClient(Guard(behind), base_url="http://localhost")
+    return TestClient(Guard(behind), base_url="http://localhost", client=("127.0.0.1", 50000))
 
 
 @pytest.fixture
 def nobody_signed_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "identify", lambda scope: None)
+    monkeypatch.setattr(who, "signed_in", lambda cookies, address: None)
 
 
 def test_without_an_actor_only_the_api_is_asked(client: TestClient, nobody_signed_in: None) -> None:

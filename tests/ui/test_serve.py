@@ -36,7 +36,7 @@ def test_pages_and_api_carry_the_security_headers_and_strangers_are_refused(serv
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
         assert "unsafe-eval" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
     assert answer_to(server + "/api/radiology/queue", {"Host": "evil.example"})[0] == 403
     assert answer_to(server + "/api/radiology/studies", {"Origin": "http://evil.example"}, "POST")[0] == 403
 

@@ -18,14 +18,16 @@ STARTS_WITHIN_S = 120
 
 
 @contextmanager
-def web_process(database_url: str, data_dir: Path, folder: Path) -> Iterator[str]:
-    """Its address. It is started from `folder`, which is not the project's, and leaves its log there."""
+def web_process(database_url: str, data_dir: Path, folder: Path, **settings: str) -> Iterator[str]:
+    """Its address. It is started from `folder`, which is not the project's, and leaves its log there. `settings`: more
+    of the environment."""
     port = free_port()
     environment = os.environ | {
         "PEDISCREEN_DATA_DIR": str(data_dir),
         "PEDISCREEN_DATABASE_URL": database_url,
         "PEDISCREEN_PORT": str(port),
         "PYTHONPATH": str(PROJECT_DIR),
+        **settings,
     }
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(

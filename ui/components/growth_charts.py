@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from plotly.subplots import make_subplots
 
+from engine.csv_cells import harmless
 from engine.findings.growth import Curves, Indicator, centile_curves, z_curves
 from engine.findings.growth_visits import GrowthZ
 from engine.growth_figures import BIN_WIDTH, Distribution
@@ -291,7 +292,7 @@ def numbers_button(key: str, rows: Iterable[Sequence[object]]) -> None:
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
+    csv.writer(out, lineterminator="\n").writerows(map(harmless, row) for row in rows)
     return out.getvalue()
 
 

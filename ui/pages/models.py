@@ -8,12 +8,12 @@ import streamlit as st
 
 from db.models import DeploymentKind, ModelState, RetrainState
 from engine.services import lineage, registry, shadow, worklist
-from engine.services.accounts import Actor, demo_admin
+from engine.services.accounts import Actor
 from engine.services.lineage import DeploymentRow, ModelRow
 from engine.services.reading import READY, STOPPED
 from engine.services.registry import InUse
 from engine.services.worklist import WorkerState
-from ui import database, errors, words
+from ui import database, errors, state, words
 from ui.components import case_table, disagreements, model_lineage, page_parts
 from ui.components.case_table import Column, Line
 from ui.components.model_lineage import fingerprint, short_name
@@ -42,8 +42,7 @@ COLUMNS = [
 
 
 def user() -> Actor:
-    """Until there is a login, whoever opens this page acts as the administrator."""
-    return demo_admin()
+    return state.administrator()
 
 
 @errors.shown()

@@ -12,11 +12,11 @@ from engine.findings.bone_age import TWO_READINGS_DIFFER_MONTHS
 from engine.findings.summary import answer_words
 from engine.radiology_metrics import Interval
 from engine.services import gold_cases, quality_rules, reader_quality
-from engine.services.accounts import Actor, demo_admin
+from engine.services.accounts import Actor
 from engine.services.gold_cases import Candidate, Gold
 from engine.services.quality_rules import Rule
 from engine.services.reader_quality import ReaderQuality
-from ui import database, errors, words
+from ui import database, errors, state, words
 from ui.components import page_parts
 
 FIELD_WORDS = {"zone": "zone", "stage": "stage", "plus_disease": "plus", "fracture": "class"}
@@ -24,8 +24,7 @@ SHOWN = 12  # gold cases and candidates
 
 
 def user() -> Actor:
-    """Everybody on this machine is the demo admin here, as the demo has no login."""
-    return demo_admin()
+    return state.administrator()
 
 
 @errors.shown()

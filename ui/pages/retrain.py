@@ -11,7 +11,7 @@ from db.models import RetrainState, RetrainStep
 from db.types import utc_now
 from engine.errors import Conflict
 from engine.services import registry, retrain, training_set, worklist
-from engine.services.accounts import Actor, demo_admin
+from engine.services.accounts import Actor
 from engine.services.reading import STOPPED
 from engine.services.retrain import RunView
 from engine.services.training_set import TrainingSetPreview
@@ -48,8 +48,7 @@ COLUMNS = [
 
 
 def user() -> Actor:
-    """Until there is a login, whoever opens this page acts as the administrator."""
-    return demo_admin()
+    return state.administrator()
 
 
 @errors.shown()

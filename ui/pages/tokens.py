@@ -6,7 +6,7 @@ import streamlit as st
 
 from db.models import Role
 from engine.services import api_tokens
-from engine.services.accounts import Actor, demo_admin
+from engine.services.accounts import Actor
 from engine.services.api_tokens import DEFAULT_DAYS, LONGEST_DAYS, LONGEST_NAME, SCOPE_WORDS, SCOPES_OF, TokenRow
 from ui import database, errors, state, words
 from ui.components import case_table, page_parts
@@ -27,8 +27,7 @@ ROLE_WORDS = {
 
 
 def user() -> Actor:
-    """Everybody on this machine is the demo admin here, as the demo has no login."""
-    return demo_admin()
+    return state.administrator()
 
 
 @errors.shown()
