@@ -97,7 +97,7 @@ def loose(root: Path) -> list[str]:
 def compress_loose(root: Path, file_sha256: str) -> None:
     """Compress what `save` left loose. Whoever reads the entry meanwhile gets one or the other, and equal pixels."""
     target = pixels_gzip_path(root, file_sha256)
-    unfinished = target.with_name(f"{target.name}.unfinished")
+    unfinished = target.with_name(f"{target.name}.unfinished-{os.getpid()}")
     try:
         data = imagecodecs.gzip_decode(target.read_bytes())
         unfinished.write_bytes(imagecodecs.gzip_encode(data, level=1))

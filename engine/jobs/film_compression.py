@@ -1,31 +1,41 @@
-"""The loop that compresses the films which came in bulk, once nothing else wants the processor."""
+"""The loop that has the films which came in bulk compressed, once nothing else wants the processor."""
 
 from __future__ import annotations
 
-import os
+import subprocess
 import sys
-import threading
 
+from engine.errors import PediScreenError
 from engine.imaging import film_store
 from engine.jobs.loop import Loop, Pulse
 from engine.services import images
-from engine.settings import Settings
+from engine.settings import PROJECT_DIR, Settings
 
 LOOK_EVERY_S = 2.0
-LEAST_PRIORITY = 19
 
 
 def run(here: Settings, pulse: Pulse) -> None:
-    if sys.platform == "linux":  # there a priority is a thread's own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_PRIORITY)
     pulse.succeeded()
     while not pulse.stopping.wait(LOOK_EVERY_S):
-        for file_sha256 in film_store.loose(images.films_folder()):
-            if pulse.stopping.is_set():
+        if film_store.loose(images.films_folder()):
+            compress(pulse)
+        pulse.succeeded()
+
+
+def compress(pulse: Pulse) -> None:
+    """Raises PediScreenError where the process does not end well."""
+    command = [sys.executable, "-m", "engine.imaging.compress_loose", str(images.films_folder())]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=PROJECT_DIR)
+    try:
+        while process.poll() is None:
+            if pulse.stopping.wait(0.1):
                 return
-            film_store.compress_loose(images.films_folder(), file_sha256)
-            pulse.succeeded()
-        pulse.alive()
+            pulse.alive()
+    finally:
+        process.terminate()
+        process.wait()
+    if process.returncode:
+        raise PediScreenError(f"Films cannot be compressed (exit status {process.returncode}): see the exchange's log.")
 
 
 LOOP = Loop("film_compression", lambda here: here.receives, run)

@@ -6,6 +6,7 @@ import io
 import os
 import socket
 import subprocess
+import threading
 import time
 
 import numpy as np
@@ -28,6 +29,7 @@ from tests.engine.interop import certificates
 from tests.engine.interop.conftest import dcmtk
 from tests.engine.interop.raw_sender import association, store
 from tests.engine.interop.waiting import wait_for
+from tests.pediscreen_up import free_port
 
 ADMIN = demo_admin()
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -381,6 +383,37 @@ def test_a_port_that_is_taken_is_said(receiver, database_url, session):
         with pytest.raises(PediScreenError, match="PEDISCREEN_DICOM_PORT"):
             scp.start()
     assert here is settings()
+
+
+def test_what_is_in_hand_at_the_end_is_finished_and_answered(films):
+    class SlowDesk:
+        begun = threading.Event()
+
+        def store(self, sent):
+            self.begun.set()
+            time.sleep(1.0)
+            return 0x0000
+
+        def refused(self, *arguments):
+            raise AssertionError(arguments)
+
+    port, desk, answers = free_port(), SlowDesk(), []
+    here = protocol.StorageSCPSettings(port, "127.0.0.1", "PEDISCREEN", "CR1", None, None, None, 10)
+    scp = protocol.StorageSCP(here, desk)
+    scp.start()
+
+    def send():
+        with association(port) as opened:
+            answers.append(store(opened, "1.2.3", data_set_of(films[0])))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert desk.begun.wait(10)
+    scp.stop()
+    sender.join(20)
+    assert answers == [0x0000]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=1)
 
 
 def test_half_received_files_of_a_killed_process_go_and_fresh_ones_stay(data_dir):

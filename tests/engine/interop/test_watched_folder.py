@@ -21,6 +21,7 @@ from engine.services import incoming, ingest, receiving
 from engine.services.accounts import demo_admin
 from engine.settings import PROJECT_DIR, settings
 from tests.engine.interop.waiting import wait_for
+from tests.pediscreen_up import pediscreen_up
 
 
 @pytest.fixture
@@ -191,3 +192,12 @@ def test_twelve_kills_among_forty_files(folder, database_url, films):
     process.wait(20)
     assert count() == 40 and count(Quarantine) == 0
     assert left(folder) == [f"done/{number:02}.dcm" for number in range(40)]
+
+
+@pytest.mark.slow
+def test_the_workstation_starts_the_exchange_where_something_is_configured(folder, database_url, films):
+    environment = os.environ | {"PEDISCREEN_WATCHED_FOLDER": str(folder)}
+    with pediscreen_up(environment):
+        shutil.copy(films[0], folder / "hand.dcm")
+        wait_for(lambda: left(folder) == ["done/hand.dcm"], within_s=60)
+    assert count() == 1
