@@ -80,35 +80,35 @@ def _follow(session: Session, study_id: int, destination: str, may_leave: bool, 
     if latest is None or study is None:
         return False
     review_id, decided_at = latest
-    is_signed = may_leave and study.status in DECIDED
-    if not is_signed and study.status in DECIDED:
+    is_decided = study.status in DECIDED
+    if is_decided and not may_leave:
         return False  # a second reader or an adjudicator is at turn
     before = repository.deliveries_of_study(session, study_id, destination)
     last = before[0] if before else None
     if last is not None and last.through_review_id >= review_id:
         return False
-    untried = last is not None and last.state == DeliveryState.WAITING and not last.attempts
     arrived = next((one for one in before if one.may_have_arrived), None)
-    has_report = arrived is not None and arrived.kind == DeliveryKind.REPORT
-    if not is_signed and not has_report:
+    is_withdrawal = may_leave and not is_decided and arrived is not None and arrived.kind == DeliveryKind.REPORT
+    if not is_decided and not is_withdrawal:
         return last is not None and _nothing_to_send(last, review_id)
-    kind = DeliveryKind.REPORT if is_signed else DeliveryKind.WITHDRAWAL
+    untried = last is not None and last.state == DeliveryState.WAITING and not last.attempts
     if last is not None and not untried and last.state in (*repository.OPEN, DeliveryState.REFUSED):
         last.state = DeliveryState.OVERTAKEN
     if last is None or not untried:
         version = last.version + 1 if last else 1
         last = Delivery(study_fk=study_id, destination=destination, version=version, may_have_arrived=False)
         session.add(last)
-    last.kind, last.through_review_id, last.due_at = kind, review_id, decided_at + quiet
+    last.kind = DeliveryKind.WITHDRAWAL if is_withdrawal else DeliveryKind.REPORT
+    last.through_review_id, last.due_at = review_id, decided_at + quiet
     last.state, last.reason = DeliveryState.WAITING, None
     return True
 
 
 def _nothing_to_send(last: Delivery, review_id: int) -> bool:
-    """The decision was taken back before anything of it left."""
+    """The decision was taken back, or an image awaits one, before anything of this version left."""
     last.through_review_id = review_id
     if last.state in (*repository.OPEN, DeliveryState.REFUSED):
-        last.state, last.reason = DeliveryState.OVERTAKEN, "the decision was taken back before it was sent"
+        last.state, last.reason = DeliveryState.OVERTAKEN, "what was decided changed before it was sent"
     return True
 
 

@@ -163,7 +163,7 @@ def send_again(session: Session, actor: Actor, delivery_id: int) -> None:
         if repository.deliveries_of_study(session, delivery.study_fk, delivery.destination)[0] is not delivery:
             raise Conflict("a later version of this report has been made: send that one")
         if delivery.state == DeliveryState.OVERTAKEN:
-            raise Conflict("the decision was taken back before it was sent: there is nothing to send")
+            raise Conflict("what was decided changed before it was sent: there is nothing to send")
         _again(session, actor, delivery)
 
 

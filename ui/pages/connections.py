@@ -8,7 +8,7 @@ import streamlit as st
 
 from db.sending_tables import DeliveryState
 from engine.interop.destinations import KIND_WORDS
-from engine.services import orthanc_inbox, receiving, sent_reports
+from engine.services import orthanc_inbox, other_viewer, receiving, sent_reports
 from engine.services.receiving import LoopRow
 from engine.services.sent_reports import DestinationRow, ReportRow
 from engine.settings import settings
@@ -63,6 +63,9 @@ def show() -> None:
         st.fragment(coming_in, run_every=LOOK_EVERY)()
     with right:
         st.fragment(going_out, run_every=LOOK_EVERY)()
+    problem = other_viewer.viewer_problem(settings().viewer_url)
+    if problem is not None:
+        page_parts.notice(f"The review page shows no link to another viewer: {problem}", "alert")
     if rows:
         st.fragment(reports, run_every=LOOK_EVERY)()
 

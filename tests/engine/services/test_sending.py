@@ -192,6 +192,20 @@ def test_a_withdrawal_after_sending_leaves_and_a_new_signature_after_it(hospital
     assert hospital.revisions() == [(1, None, False), (2, 1, True), (3, 2, False)]
 
 
+def test_an_image_that_comes_late_takes_nothing_back_and_is_in_the_next_version(hospital, case, session):
+    study = case(StudyInstanceUID="1.2.3.4", PatientID="TWINS").study_id
+    hospital.decide(study, 120)
+    hospital.until_quiet()
+    case(StudyInstanceUID="1.2.3.4", PatientID="TWINS", ImageLaterality="R", pixels=_other_pixels())
+    hospital.decide(study, 96)
+    hospital.until_quiet()
+    assert hospital.states(study) == ["sent"], "it is undecided, and nothing was taken back"
+    hospital.decide(study, 96, number=1)
+    hospital.until_quiet()
+    assert hospital.revisions() == [(1, None, False), (2, 1, False)]
+    assert len(hospital.received["pacs"][1].images) == 2
+
+
 def test_undone_and_decided_anew_within_the_quiet_time_is_a_correction_alone(hospital, case, session):
     study = case().study_id
     hospital.decide(study, 120)
