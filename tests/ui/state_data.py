@@ -15,8 +15,11 @@ from sqlalchemy.orm import Session
 
 from db import migrate
 from db.models import RetrainRun, RetrainState, RetrainStep, Role, Verdict
+from db.repositories.reviews import latest_reviews
 from db.repositories.studies import study_with_images
-from db.session import engine_for, session_scope
+from db.sending_tables import Delivery, DeliveryKind, DeliveryState, SendingDestination
+from db.session import engine_for, session_scope, writing
+from db.types import utc_now
 from engine.findings.answers import Answer, Task, bone_age_answer, fracture_answer, rop_answer
 from engine.services import (
     api_tokens,
@@ -146,6 +149,7 @@ def empty(here: Place) -> list[Shot]:
         Shot("worklist", "", "No studies yet"),
         Shot("review", "review", "No case is open"),
         Shot("adjudication", "adjudication", "No disagreement awaits you", ADJUDICATOR),
+        Shot("connections", "connections", "Nothing is sent", ADMIN),
         *(Shot(name_of(path), path, says.get(path, "No visits yet")) for path in PAGES),
     ]
 
@@ -380,13 +384,43 @@ def no_tables(here: Place) -> list[Shot]:
     for file in here.data_dir.glob("pediscreen.sqlite*"):
         file.unlink()
     says = "The database does not answer, or has no tables yet"
-    pages = ("", "review?study=1", "adjudication", *(page for page in PAGES if page not in WANT_A_FILE_FIRST))
+    pages = (
+        "",
+        "review?study=1",
+        "adjudication",
+        "connections",
+        *(page for page in PAGES if page not in WANT_A_FILE_FIRST),
+    )
     return [Shot(f"no-database-{name_of(path)}", path, says, ADMIN) for path in pages]
+
+
+def sent(here: Place) -> list[Shot]:
+    """Reports on their way, each in another state."""
+    session, add = here.session, case_adder(here.session, here.folder / "films")
+    reasons = {DeliveryState.FAILED: "nothing answers at this address", DeliveryState.REFUSED: SENTENCE.lower()}
+    for number, state in enumerate(DeliveryState):
+        case = add(Task.BONE_AGE, bone_age_answer(100), pixels=film(number))
+        decide(session, READER, case.study_id, bone_age_answer(112))
+        review_id = latest_reviews(session, [case.image_id])[case.image_id].id
+        with writing(session):
+            if number == 0:
+                session.add(SendingDestination(name="pacs"))
+                session.flush()
+            columns = {"kind": DeliveryKind.REPORT, "version": 1, "due_at": utc_now(), "attempts": 2}
+            columns |= {"state": state, "reason": reasons.get(state), "through_review_id": review_id}
+            sent_at = utc_now() if state is DeliveryState.SENT else None
+            session.add(Delivery(study_fk=case.study_id, destination="pacs", sent_at=sent_at, **columns))
+    refused = "review?study=" + str(list(DeliveryState).index(DeliveryState.REFUSED) + 1)
+    return [
+        Shot("connections", "connections", "No longer in the settings", ADMIN),
+        Shot("connections-report", "connections", "Send again", ADMIN, open_first_line),
+        Shot("review-report-refused", refused, "Report refused by PACS"),
+    ]
 
 
 STATES: dict[str, tuple[Callable[[Place], list[Shot]], ...]] = {
     "empty": (empty,),
-    "normal": (normal, figures, children, verdict),
+    "normal": (normal, figures, children, verdict, sent),
     "long": (long,),
     "error": (wrong, no_tables),
 }
