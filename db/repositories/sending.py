@@ -22,32 +22,33 @@ def locked_destination(session: Session, name: str) -> SendingDestination | None
     return session.get(SendingDestination, name, with_for_update=True, populate_existing=True)
 
 
-def undelivered_studies(session: Session, destination: SendingDestination, *, of_dicom_only: bool) -> list[int]:
+def undelivered_studies(
+    session: Session, destination: SendingDestination, *, of_dicom_only: bool, after_review_id: int
+) -> list[int]:
     """Studies decided about since the destination is known, the latest decision of which is in none of its
-    deliveries; signed or not. `of_dicom_only`: those that came as DICOM."""
+    deliveries; signed or not. `of_dicom_only`: those that came as DICOM. Decisions up to `after_review_id` are not
+    looked at."""
     latest = (
         select(Image.study_fk, func.max(Review.id).label("review_id"))
         .join(Image, Review.image_fk == Image.id)
-        .where(Review.created_at >= destination.sends_from)
+        .where(Review.id > after_review_id, Review.created_at >= destination.sends_from)
         .group_by(Image.study_fk)
         .subquery()
     )
     taken_in = (
-        select(Delivery.study_fk, func.max(Delivery.through_review_id).label("review_id"))
-        .where(Delivery.destination == destination.name)
-        .group_by(Delivery.study_fk)
-        .subquery()
+        select(func.max(Delivery.through_review_id))
+        .where(Delivery.study_fk == latest.c.study_fk, Delivery.destination == destination.name)
+        .scalar_subquery()
     )
-    query = (
-        select(latest.c.study_fk)
-        .outerjoin(taken_in, taken_in.c.study_fk == latest.c.study_fk)
-        .where(or_(taken_in.c.review_id.is_(None), taken_in.c.review_id < latest.c.review_id))
-        .order_by(latest.c.review_id)
-    )
+    query = select(latest.c.study_fk).where(latest.c.review_id > func.coalesce(taken_in, 0))
     if of_dicom_only:
         no_dicom = select(Image.id).where(Image.study_fk == latest.c.study_fk, Image.sop_instance_uid.is_(None))
         query = query.where(~no_dicom.exists())
-    return list(session.scalars(query))
+    return list(session.scalars(query.order_by(latest.c.review_id)))
+
+
+def last_review_id(session: Session) -> int:
+    return session.scalar(select(func.max(Review.id))) or 0
 
 
 def latest_decision(session: Session, study_id: int) -> tuple[int, datetime] | None:

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 
@@ -25,6 +26,7 @@ from engine.settings import Settings
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 2.0
+LOOK_AT_ALL_EVERY_S = 30.0
 AFTER_ERROR_S = 10.0
 
 
@@ -46,8 +48,11 @@ def run(here: Settings, pulse: Pulse) -> None:
         for thread in threads:
             thread.start()
         try:
+            looked_at_all, seen = -LOOK_AT_ALL_EVERY_S, 0
             while not pulse.stopping.is_set():
-                _note(here, pulse, threads)
+                if time.monotonic() - looked_at_all > LOOK_AT_ALL_EVERY_S:
+                    looked_at_all, seen = time.monotonic(), 0
+                seen = _note(here, pulse, threads, seen)
                 pulse.stopping.wait(LOOK_EVERY_S)
         finally:
             ended.set()
@@ -55,19 +60,22 @@ def run(here: Settings, pulse: Pulse) -> None:
                 thread.join()
 
 
-def _note(here: Settings, pulse: Pulse, threads: list[_Sender]) -> None:
+def _note(here: Settings, pulse: Pulse, threads: list[_Sender], seen: int) -> int:
+    """Returns up to which decision everything has been looked at now; the same as before where that failed."""
     try:
         with session_scope(here.database_url) as session:
-            sending.note_signed(session, ACTOR, here.destinations, here.send_after_s)
+            last = sending.last_review_id(session, ACTOR)
+            sending.note_signed(session, ACTOR, here.destinations, here.send_after_s, after_review_id=seen)
     except SQLAlchemyError as error:  # locked or away: nothing is lost, it is asked again
         log_failure("the database did not answer", error)
         pulse.failed(f"{type(error).__name__}: see the log of the exchange")
-        return
+        return seen
     trouble = next((thread.trouble for thread in threads if thread.trouble), None)
     if trouble is None:
         pulse.succeeded()
     else:
         pulse.failed(trouble)
+    return last
 
 
 class _Sender(threading.Thread):

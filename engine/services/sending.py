@@ -48,19 +48,37 @@ class InHand:
 
 
 def note_signed(
-    session: Session, actor: Actor, destinations: Sequence[Destination], quiet_s: float, now: datetime | None = None
+    session: Session,
+    actor: Actor,
+    destinations: Sequence[Destination],
+    quiet_s: float,
+    now: datetime | None = None,
+    *,
+    after_review_id: int = 0,
 ) -> int:
-    """Bring the deliveries up to what the readers have decided; returns of how many something changed. Commits."""
+    """Bring the deliveries up to what the readers have decided; returns of how many something changed. Commits.
+
+    `after_review_id`: a quick look at the decisions made since that one alone. It does not see cases that a second
+    reader or an adjudicator has freed, nor, on PostgreSQL, a decision that was committed after a later one."""
     require(actor, Role.SERVICE)
     now = now or utc_now()
     changed = 0
     for destination in destinations:
         known = _known(session, destination, now)
-        for study_id in repository.undelivered_studies(session, known, of_dicom_only=destination.takes_dicom):
+        undelivered = repository.undelivered_studies(
+            session, known, of_dicom_only=destination.takes_dicom, after_review_id=after_review_id
+        )
+        for study_id in undelivered:
             why_not = signed_studies.why_not_signed(session, actor, study_id)
             with writing(session):
                 changed += _follow(session, study_id, destination.name, why_not is None, timedelta(seconds=quiet_s))
     return changed
+
+
+def last_review_id(session: Session, actor: Actor) -> int:
+    """Of the decisions made so far."""
+    require(actor, Role.SERVICE)
+    return repository.last_review_id(session)
 
 
 def _known(session: Session, destination: Destination, now: datetime) -> SendingDestination:

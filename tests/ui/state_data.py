@@ -384,13 +384,8 @@ def no_tables(here: Place) -> list[Shot]:
     for file in here.data_dir.glob("pediscreen.sqlite*"):
         file.unlink()
     says = "The database does not answer, or has no tables yet"
-    pages = (
-        "",
-        "review?study=1",
-        "adjudication",
-        "connections",
-        *(page for page in PAGES if page not in WANT_A_FILE_FIRST),
-    )
+    others = (page for page in PAGES if page not in WANT_A_FILE_FIRST)
+    pages = ("", "review?study=1", "adjudication", "connections", *others)
     return [Shot(f"no-database-{name_of(path)}", path, says, ADMIN) for path in pages]
 
 

@@ -228,6 +228,19 @@ def test_what_was_signed_before_a_destination_is_known_is_not_sent(hospital, cas
     assert len(hospital.received["pacs"]) == 1 and not hospital.received["ehr"]
 
 
+def test_a_quick_look_sees_new_decisions_alone(hospital, case, session):
+    first = case().study_id
+    hospital.decide(first)
+    seen = sending.last_review_id(session, ACTOR)
+    second = case().study_id
+    hospital.decide(second)
+    session.rollback()
+    sending.note_signed(session, ACTOR, [PACS], QUIET_S, hospital.clock, after_review_id=seen)
+    assert (hospital.states(first), hospital.states(second)) == ([], ["waiting"])
+    hospital.note()
+    assert hospital.states(first) == ["waiting"]
+
+
 def test_a_picture_that_came_as_png_goes_to_the_record_system_alone(database_url, session, monkeypatch, tmp_path):
     hospital = Hospital(database_url, session, (PACS, EHR))
     monkeypatch.setattr(job, "deliver", hospital.deliver)
