@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the drawing processes are the p
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import (
@@ -84,7 +85,7 @@ def main(config: PhantomModelConfig) -> None:
     model = build_model(processor, config.init_from).to(device)
     heads = Heads(model.config.text_config.hidden_size).to(device)
     if config.init_from:
-        heads.load_state_dict(torch.load(config.init_from / "heads.pt", map_location=device, weights_only=True))
+        heads.load_state_dict(load_file(config.init_from / "heads.safetensors", device=str(device)))
     validation = store.validation_set(config.validation_count, config.workers)
     store.wait_for(min(4000, capacity[View.HAND]))
 
@@ -92,7 +93,7 @@ def main(config: PhantomModelConfig) -> None:
     train_vision(model, heads, store, counts, config, validation)
     train_language(model, heads, processor, store, counts, config, validation)
     model.to(torch.bfloat16).save_pretrained(config.output_dir)
-    torch.save(heads.state_dict(), config.output_dir / "heads.pt")  # only to go on from here; not shipped
+    save_file(heads.state_dict(), config.output_dir / "heads.safetensors")  # only to go on from here; not shipped
     settings = {k: str(v) for k, v in asdict(config).items() if k != "output_dir"}
     record = settings | {
         "phantoms_drawn": store.drawn,

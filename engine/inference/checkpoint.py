@@ -65,7 +65,10 @@ def load_reader(model: str, adapter: Path | None, *, gated: bool = True, in_four
     version = f"{card.name} ({fingerprint(folder)})" if folder.is_dir() else card.name
     if adapter is not None:
         network, version = _with_adapter(network, adapter, version)
-    gate = FeatureGate.load(folder) if gated and (card.is_phantom or FeatureGate.is_in(folder)) else None
+    try:
+        gate = FeatureGate.load(folder) if gated and (card.is_phantom or FeatureGate.is_in(folder)) else None
+    except (OSError, KeyError, SafetensorError) as error:
+        raise ModelUnavailable(f"The gate of the model in {folder} cannot be loaded: {error}") from error
     try:
         _check_tokens(processor, network.config)
         return Reader(
@@ -141,7 +144,13 @@ def _network(source: str, folder: Path, config: Gemma3Config, in_four_bits: bool
     quantised = {"quantization_config": four_bit.nf4_config(config, dtype)} if in_four_bits else {}
     return four_bit.complete(
         *Gemma3ForConditionalGeneration.from_pretrained(
-            source, config=config, dtype=dtype, device_map=device_map, output_loading_info=True, **quantised
+            source,
+            config=config,
+            dtype=dtype,
+            device_map=device_map,
+            output_loading_info=True,
+            use_safetensors=True,  # never a pickle, which could run a program
+            **quantised,
         )
     )
 
@@ -162,6 +171,11 @@ def _with_adapter(network, adapter: Path, version: str):
         raise ModelUnavailable(
             f"LORA_ADAPTER_PATH names {adapter}, which holds no adapter_config.json. Point it at a lora/ folder that "
             "training wrote, or unset it."
+        )
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise ModelUnavailable(
+            f"The adapter {adapter} holds no adapter_model.safetensors; no other weights are loaded, as they could run "
+            "a program."
         )
     try:
         network = PeftModel.from_pretrained(network, adapter)

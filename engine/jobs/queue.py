@@ -5,7 +5,8 @@ step it was in. DBOS makes this true only under the conditions that this module 
 
 - a worker has a name of its own, the same after a restart (`executor_id`), and takes up its own jobs when it starts;
 - `APPLICATION_VERSION` is pinned: by default it is a hash of the code, and an update would strand every waiting job;
-- what is stored is JSON, never pickle, so that writing to the jobs database is not running code in a worker;
+- what is stored is JSON, never pickle, so that writing to the jobs database is not running code in a worker. DBOS reads
+  a pickle whatever it was told to write, when the row says that it is one: that is taken away from it below;
 - queues are registered after the launch, and a deduplication id frees itself when its job ends;
 - nobody takes over the jobs of a worker that stays dead: `take_over` does, given the names that are still alive.
 
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, error
+from dbos._serialization import DefaultSerializer
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -30,6 +32,14 @@ APPLICATION_NAME = "pediscreen"
 APPLICATION_VERSION = "1"  # changes only when the steps of a job change; jobs then wait for a worker of their version
 TRAIN_QUEUE = "train"  # one at a time: a training takes all that a machine has
 _UNFINISHED = ["ENQUEUED", "PENDING"]
+
+
+def _refuse_pickle(self: DefaultSerializer, data: Any) -> Any:
+    log.error("the jobs database holds a pickle, which is not loaded: somebody else has written to it")
+    raise TypeError("a pickle in the jobs database is not loaded")
+
+
+DefaultSerializer.serialize = DefaultSerializer.deserialize = _refuse_pickle  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,8 @@ def count_unfinished(jobs_url: str) -> int | None:
 
 
 def _as_job(status: Any) -> Job:
-    arguments = tuple(status.input["args"]) if status.input else ()
+    readable = isinstance(status.input, dict) and "args" in status.input  # else somebody else wrote it: a text
+    arguments = tuple(status.input["args"]) if readable else ()
     return Job(
         job_id=status.workflow_id,
         name=status.name,

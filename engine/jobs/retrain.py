@@ -324,7 +324,7 @@ class Dispatcher:
             waiting = retrain_run.waiting_runs(session, ACTOR)
         if not waiting:
             return 0
-        in_queue = {job.arguments[0] for job in queue.unfinished() if job.name == JOB}
+        in_queue = {job.arguments[0] for job in queue.unfinished() if job.name == JOB and job.arguments}
         now, put = time.monotonic(), 0
         for run_id in waiting:
             if run_id not in in_queue and now - self._dispatched.get(run_id, -1e9) > NOT_AGAIN_WITHIN_S:
