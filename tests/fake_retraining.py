@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from db.models import RetrainStep, Split
 from db.repositories import retrain
 from db.session import writing
+from engine.inference.model_folder import sha256_of
 from engine.jobs.retrain import Retraining
 
 MODULES = dict.fromkeys((RetrainStep.TRAIN, RetrainStep.MERGE, RetrainStep.EVALUATE), "tests.fake_training")
@@ -24,8 +25,9 @@ def fake_snapshot(session, actor, out_dir: Path, *, progress) -> SimpleNamespace
         time.sleep(float(os.environ.get("FAKE_STEP_S", "0")))
         progress(done, 4)
     (out_dir / "bone_age").mkdir(parents=True)
+    sha256 = sha256_of(out_dir)
     with writing(session):
-        data_set = retrain.data_set_by_sha256(session, "d" * 64)
+        data_set = retrain.data_set_by_sha256(session, sha256)
         if data_set is None:
-            data_set = retrain.add_data_set(session, "d" * 64, {"bone_age": {Split.TRAIN: 40}}, {"rejected": 2}, [])
+            data_set = retrain.add_data_set(session, sha256, {"bone_age": {Split.TRAIN: 40}}, {"rejected": 2}, [])
         return SimpleNamespace(data_set_id=data_set.id)

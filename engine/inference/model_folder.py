@@ -81,10 +81,10 @@ def _fingerprint(files: tuple[tuple[Path, int, int], ...]) -> str:
     return digest.hexdigest()[:8]
 
 
-def sha256_of(folder: Path) -> str:
-    """Over the names and contents of all files below `folder`, in the order of their names."""
+def sha256_of(folder: Path, *, without: str | None = None) -> str:
+    """Over the names and contents of all files below `folder` but `without`, in the order of their names."""
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if not path.is_dir()):
+    for file in sorted(path for path in folder.rglob("*") if not path.is_dir() and path != folder / (without or "")):
         with file.open("rb") as content:
             of_file = hashlib.file_digest(content, "sha256").hexdigest()
         digest.update(f"{file.relative_to(folder).as_posix()}\0{of_file}\n".encode())

@@ -186,6 +186,7 @@ class Retraining:
         self._in_session(retrain_run.note, order.run_id, data_set_fk=made.data_set_id)
 
     def _train(self, order: Order, folder: Path, lock: IO) -> None:
+        self._verify_data_set(order, folder)
         arguments = ["--data_dir", folder / "dataset", "--output_dir", folder / "model"]
         arguments += ["--base_model", order.settings["base_model"]]
         if order.settings["tasks"]:
@@ -193,6 +194,10 @@ class Retraining:
         for name, value in order.settings["training"].items():
             arguments += [f"--{name}", value]
         self._run(RetrainStep.TRAIN, order, arguments, lock)
+
+    def _verify_data_set(self, order: Order, folder: Path) -> None:
+        if order.data_set_id is not None:
+            self._in_session(training_set.verify, order.data_set_id, folder / "dataset")
 
     def _merge(self, order: Order, folder: Path, lock: IO) -> None:
         merged, base = folder / "merged", order.settings["base_model"]
@@ -212,6 +217,7 @@ class Retraining:
         comparison = folder / COMPARISON
         if (comparison / "comparison.json").is_file() and "model_in_use" in order.settings:
             return
+        self._verify_data_set(order, folder)
         with session_scope(self.database_url) as session:
             pointer, deployed = registry.model_in_use(session, ACTOR), registry.in_use(session, ACTOR)
         arguments = ["--candidate", folder / "merged", "--data_dir", folder / "dataset", "--output_dir", comparison]

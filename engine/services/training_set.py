@@ -21,7 +21,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from db import models as db
-from db.models import BlindRead, Review, Role, Verdict
+from db.models import BlindRead, DataSet, Review, Role, Verdict
 from db.repositories import blind as blind_repository
 from db.repositories import registry as registry_repository
 from db.repositories import retrain as retrain_repository
@@ -29,7 +29,7 @@ from db.repositories.reviews import all_reviews, count_images
 from db.repositories.studies import tasks_present
 from db.session import writing
 from engine.annotations import SPLITS, TASK_FOLDERS, Annotation, Split
-from engine.errors import Refused
+from engine.errors import Damaged, Refused
 from engine.findings.answers import Answer, Task, View
 from engine.findings.summary import TASK_WORDS
 from engine.inference import model_folder
@@ -415,6 +415,19 @@ def _seen_by_model_in_use(session: Session) -> set[int]:
 
 
 # --- the folder ---
+
+
+def verify(session: Session, actor: Actor, data_set_id: int, folder: Path) -> None:
+    """Raises Damaged unless `folder` still holds the data set that was written there: nothing is learned from, and no
+    model judged by, pictures or answers that somebody put in."""
+    require(actor, Role.SERVICE)
+    sha256 = session.get_one(DataSet, data_set_id).sha256
+    found = model_folder.sha256_of(folder, without=ABOUT_FILE)
+    if found != sha256:
+        raise Damaged(
+            f"The data set {data_set_id} in {folder.parent.name}/{folder.name} is not what was written (hash "
+            f"{found[:12]} instead of {sha256[:12]}): it was changed or damaged. Start the retraining again."
+        )
 
 
 def _write(folder: Path, plan: _Plan, progress: Callable[[int, int], None]) -> str:

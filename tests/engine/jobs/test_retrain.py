@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import threading
+from hashlib import sha256
 from types import SimpleNamespace
 
 import psutil
@@ -81,7 +82,7 @@ def test_a_better_candidate_awaits_a_signature_and_is_in_use_once_signed(session
     assert signed.message == "Signed for by Demo admin: Fewer errors at site B"
     assert registry.in_use(session, ADMIN).name == seen.candidate
     text = record.read_text()
-    for said in ("Fewer errors at site B", seen.candidate, "d" * 64):
+    for said in ("Fewer errors at site B", seen.candidate, sha256().hexdigest()):
         assert said in text
     with pytest.raises(Conflict):
         retrain.sign(session, ADMIN, run_id, "again")
@@ -333,3 +334,12 @@ def test_a_model_that_is_elsewhere_cannot_be_trained_here(session, monkeypatch):
     settings.cache_clear()
     with pytest.raises(Refused, match="can be trained only there"):
         retrain.start(session, ADMIN)
+
+
+def test_a_data_set_that_was_changed_is_not_learned_from(session, work):
+    run_id = retrain.start(session, ADMIN)
+    work(run_id, steps=(RetrainStep.SNAPSHOT,))
+    (run_folder(run_id) / "dataset" / "bone_age" / "one_more.png").write_bytes(b"put in by somebody")
+    work(run_id, steps=(RetrainStep.TRAIN,))
+    seen = retrain.run(session, ADMIN, run_id)
+    assert seen.state is RetrainState.FAILED and "is not what was written" in seen.message

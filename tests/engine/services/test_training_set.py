@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from db.models import Deployment, DeploymentKind, ModelState, ModelVersion
 from db.repositories import retrain
 from engine.annotations import SPLITS
-from engine.errors import NotAllowed, Refused
+from engine.errors import Damaged, NotAllowed, Refused
 from engine.findings.answers import Task, bone_age_answer, fracture_answer, rop_answer
 from engine.phantoms import replay
 from engine.services import ingest, review, training_set
@@ -320,3 +320,12 @@ def test_admins_only(session: Session, tmp_path: Path) -> None:
         preview(session, READER)
     with pytest.raises(NotAllowed):
         snapshot(session, READER, tmp_path / "set")
+
+
+def test_a_snapshot_is_checked_when_it_is_opened(session: Session, hands: list, tmp_path: Path) -> None:
+    made = snapshot(session, ADMIN, tmp_path / "set")
+    training_set.verify(session, ADMIN, made.data_set_id, tmp_path / "set")
+    [picture, *_] = (tmp_path / "set").rglob("*.png")
+    picture.write_bytes(picture.read_bytes() + b"x")
+    with pytest.raises(Damaged, match="is not what was written"):
+        training_set.verify(session, ADMIN, made.data_set_id, tmp_path / "set")
