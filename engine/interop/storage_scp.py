@@ -13,6 +13,7 @@ import ssl
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from socketserver import TCPServer
@@ -301,7 +302,6 @@ class Server(ThreadedAssociationServer):
     def finish_request(self, request: socket.socket, client_address: Any) -> None:
         if self.ssl_context is not None:
             request.do_handshake()
-        request.settimeout(IDLE_S)
         super().finish_request(request, client_address)
 
     def handle_error(self, request: socket.socket, client_address: Any) -> None:
@@ -333,7 +333,17 @@ class Inlet:
         self.object_bytes = 0
 
     def receive(self, count: int) -> bytearray:
-        """Exactly `count` bytes, or fewer where the connection ends. Raises OSError, which pynetdicom expects."""
+        """Exactly `count` bytes, or fewer where the connection ends. Raises OSError, which pynetdicom takes for the end
+        of the connection: so it is ended."""
+        try:
+            self._limit(count)
+            return self._receive(count)
+        except OSError:
+            with suppress(OSError):
+                self.connection.socket.shutdown(socket.SHUT_RDWR)
+            raise
+
+    def _limit(self, count: int) -> None:
         self.object_bytes += count
         for limit, size, what in (
             (MAX_ACCEPTED_PDU_BYTES, count, "PDU"),
@@ -344,15 +354,19 @@ class Inlet:
                 calling = self.association.requestor.ae_title
                 self.desk.refused(calling, _address(self.association), "too_large", reason)
                 raise OSError(reason)
+
+    def _receive(self, count: int) -> bytearray:
+        patience_s = IDLE_S if self.association.is_established else INTRODUCTION_S
+        self.connection.socket.settimeout(patience_s)
         data = bytearray(count)
-        view, have, deadline = memoryview(data), 0, time.monotonic() + IDLE_S
+        view, have, deadline = memoryview(data), 0, time.monotonic() + patience_s
         while have < count:
             got = self.connection.socket.recv_into(view[have:])
             if not got:
                 return data[:have]
             have += got
             if time.monotonic() > deadline:
-                raise TimeoutError(f"a PDU took longer than {IDLE_S:g} s")
+                raise TimeoutError(f"a PDU took longer than {patience_s:g} s")
         return data
 
 

@@ -1,4 +1,5 @@
-"""The loop that has the films which came in bulk compressed, once nothing else wants the processor."""
+"""The loop that tidies up after receiving: what a killed process left half-received goes, and films that came in bulk
+are compressed once nothing else wants the processor."""
 
 from __future__ import annotations
 
@@ -8,13 +9,15 @@ import sys
 from engine.errors import PediScreenError
 from engine.imaging import film_store
 from engine.jobs.loop import Loop, Pulse
-from engine.services import images
+from engine.services import images, incoming
 from engine.settings import PROJECT_DIR, Settings
 
 LOOK_EVERY_S = 2.0
+LEFT_BEHIND_AFTER_S = 3600.0
 
 
 def run(here: Settings, pulse: Pulse) -> None:
+    incoming.sweep(LEFT_BEHIND_AFTER_S)
     pulse.succeeded()
     while not pulse.stopping.wait(LOOK_EVERY_S):
         if film_store.loose(images.films_folder()):

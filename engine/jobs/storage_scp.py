@@ -13,7 +13,6 @@ from db.session import session_scope
 from engine.imaging.load import MAX_PROCESSES, warm_up
 from engine.interop.storage_scp import OUT_OF_RESOURCES, PROCESSING_FAILURE, SUCCESS, Sent, StorageSCP
 from engine.jobs.loop import Door, Loop, Pulse, log_failure
-from engine.services import incoming
 from engine.services.accounts import service_actor
 from engine.services.incoming import IncomingFile
 from engine.services.ingest import Announced, ingest_incoming
@@ -22,7 +21,6 @@ from engine.settings import Settings
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 2.0
-LEFT_BEHIND_AFTER_S = 3600.0  # half-received files of a killed process
 
 
 class Reception:
@@ -80,7 +78,6 @@ class Reception:
 
 
 def run(here: Settings, pulse: Pulse) -> None:
-    incoming.sweep(LEFT_BEHIND_AFTER_S)
     warm_up(MAX_PROCESSES)
     reception = Reception(here.database_url)
     scp = StorageSCP(here.storage_scp, reception)

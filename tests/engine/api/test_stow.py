@@ -11,11 +11,12 @@ from pydicom import Dataset, dcmread
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from db.models import AuditEvent, Image, Quarantine
+from db.models import AuditEvent, Image, Quarantine, Role
 from engine.api import stow
+from engine.api.app import api
 from engine.phantoms.write import make_phantoms
-from engine.services import incoming, receiving
-from engine.services.accounts import demo_admin, demo_reader, service_actor
+from engine.services import api_tokens, incoming, receiving
+from engine.services.accounts import demo_admin, service_actor
 from engine.settings import settings
 from tests.engine.api.conftest import ActingAs
 from tests.engine.interop.orthanc import orthanc
@@ -167,16 +168,18 @@ def test_nobody_sends_without_being_known(database_url, films):
     assert post(TestClient(ActingAs(None)), films[0].read_bytes()).status_code == 401
 
 
-def test_orthanc_sends_by_stow(database_url, films, session):
-    """Orthanc's DICOMweb plugin as the client, against a real server."""
+def test_orthanc_sends_by_stow_with_a_token(database_url, films, session):
+    """Orthanc's DICOMweb plugin as the client, set up as docs/receive.md says, against a real server."""
+    token = api_tokens.make(session, demo_admin(), "pacs", Role.SERVICE, [api_tokens.Scope.UPLOAD])
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(MountedAt(ActingAs(demo_reader())), port=port, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(MountedAt(api), port=port, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
         wait_for(lambda: server.started)
-        address = f"http://127.0.0.1:{port}/api/dicom-web/"
-        web = {"Enable": True, "Root": "/dicom-web/", "Servers": {"pediscreen": [address]}}
+        headers = {"Authorization": f"Bearer {token.secret}"}
+        known = {"Url": f"http://127.0.0.1:{port}/api/dicom-web/", "HttpHeaders": headers}
+        web = {"Enable": True, "Root": "/dicom-web/", "Servers": {"pediscreen": known}}
         with orthanc(DicomWeb=web) as source:
             sent = [source.upload(path) for path in films]
             done = source.post("/dicom-web/servers/pediscreen/stow", json={"Resources": sent, "Synchronous": True})
@@ -186,6 +189,8 @@ def test_orthanc_sends_by_stow(database_url, films, session):
         thread.join(10)
     assert images(session) == len(films)
     assert session.scalar(select(func.count(Quarantine.id))) == 0
+    event = session.scalars(select(AuditEvent).where(AuditEvent.action == "ingest.accepted")).first()
+    assert event.actor.startswith("token:") and event.origin == "127.0.0.1"
 
 
 class MountedAt:

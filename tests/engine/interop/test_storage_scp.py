@@ -1,10 +1,13 @@
 """engine.interop.storage_scp and its loop, with dcmtk and pynetdicom as the systems that send."""
 
+import contextlib
 import errno
 import gzip
 import io
 import os
+import random
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -188,6 +191,31 @@ def test_more_connections_than_the_limit_are_closed_and_counted(receiver, films,
     for connection in many:
         connection.close()
     wait_for(lambda: here.send(films[0]).returncode == 0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nonsense_on_the_wire_ends_its_own_connection_and_no_other(receiver, films, monkeypatch):
+    monkeypatch.setattr(protocol, "INTRODUCTION_S", 2.0)
+    noise = random.Random(7).randbytes(4000)
+    p_data = (
+        b"\x04\x00" + struct.pack(">I", 4 + 2 + len(noise)) + struct.pack(">I", 2 + len(noise)) + b"\x01\x03" + noise
+    )
+    here = receiver()
+    for said in (
+        noise,
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x01\x00\xff\xff\xff\xff" + noise,
+        b"\x05\x00\x00\x00\x00\x04abcd",
+    ):
+        with socket.create_connection(("127.0.0.1", here.port), timeout=20) as stranger:
+            stranger.sendall(said)
+            with contextlib.suppress(ConnectionResetError):
+                while stranger.recv(4096):
+                    pass
+    with association(here.port) as known:  # a command set that is none
+        known.dul.socket.send(p_data)
+        wait_for(lambda: not known.is_established)
+    assert here.send(films[0]).returncode == 0 and here.images() == 1
 
 
 def test_an_object_beyond_the_limit_ends_the_connection(receiver, films, monkeypatch):
