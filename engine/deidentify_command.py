@@ -14,7 +14,7 @@ from db.session import session_scope
 from engine.errors import Refused
 from engine.interop import crosswalk
 from engine.interop.deidentify import Region
-from engine.services.accounts import demo_admin
+from engine.services.accounts import command_line
 from engine.services.deidentified_export import CrosswalkWanted, export_dicom
 
 MASK = re.compile(r"(\d+):(\d+),(\d+),(\d+),(\d+)")
@@ -30,7 +30,7 @@ def exported(
     with session_scope(database_url) as session:
         done = export_dicom(
             session,
-            demo_admin(),
+            command_line(),
             arguments.out_dir,
             study_ids=arguments.study,
             masks=masks,
