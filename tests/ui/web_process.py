@@ -18,10 +18,12 @@ STARTS_WITHIN_S = 120
 
 
 @contextmanager
-def web_process(database_url: str, data_dir: Path, folder: Path, **settings: str) -> Iterator[str]:
+def web_process(
+    database_url: str, data_dir: Path, folder: Path, port: int | None = None, **settings: str
+) -> Iterator[str]:
     """Its address. It is started from `folder`, which is not the project's, and leaves its log there. `settings`: more
     of the environment."""
-    port = free_port()
+    port = port or free_port()
     environment = os.environ | {
         "PEDISCREEN_DATA_DIR": str(data_dir),
         "PEDISCREEN_DATABASE_URL": database_url,
