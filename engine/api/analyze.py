@@ -17,7 +17,7 @@ from engine.findings.answers import Task
 from engine.services import analysis
 from engine.services.accounts import Actor
 
-router = APIRouter(tags=["analyze"], responses=documented(400, 401, 403, 413, 422, 429, 503))
+router = APIRouter(tags=["analyze"], responses=documented(400, 401, 403, 413, 422, 429, 500, 503))
 
 Image = Annotated[UploadFile, File(description="DICOM, PNG or JPEG")]
 

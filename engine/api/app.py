@@ -29,7 +29,7 @@ api = FastAPI(
 )
 for router in (studies.router, analyze.router, models.router):
     api.include_router(router, prefix="/radiology")
-api.include_router(stow.router, prefix="/dicom-web", responses=errors.documented(401, 403, 422, 429))
+api.include_router(stow.router, prefix="/dicom-web", responses=errors.documented(401, 403, 422, 429, 500))
 api.openapi = lambda: description.description(api)  # type: ignore[method-assign]
 api.add_middleware(Gate)
 api.exception_handler(PediScreenError)(errors.with_reason)

@@ -81,6 +81,7 @@ EXAMPLES = {
     413: ("too_large", "The body has more than 1,073,741,824 bytes, which is the most that is taken here."),
     422: ("invalid_request", "body.verdict: Input should be 'confirmed', 'corrected' or 'rejected'"),
     429: ("too_many_requests", "More than 600 requests a minute: go on in 3 s."),
+    500: ("internal_error", "The request failed for a reason on this side; the log has it under 5f2b8c1e."),
     503: ("model_unavailable", "No worker reads here. Start web and worker with pediscreen up."),
 }
 DESCRIPTIONS = {
@@ -92,6 +93,7 @@ DESCRIPTIONS = {
     413: "the body is larger than what is taken, and was not read",
     422: "the request, or what it holds, is refused; the code says why",
     429: "too many requests; Retry-After says when to go on",
+    500: "a failure on this side, or a stored film that is damaged",
     503: "the model, or the database, is away; Retry-After says when to try again",
 }
 

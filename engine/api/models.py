@@ -10,7 +10,7 @@ from engine.api.errors import documented
 from engine.api.schemas import ModelOut
 from engine.services import lineage
 
-router = APIRouter(tags=["models"], responses=documented(401, 403, 429, 503))
+router = APIRouter(tags=["models"], responses=documented(401, 403, 429, 500, 503))
 
 
 @router.get("/models", responses={200: {"content": {"application/json": {"example": examples.MODELS}}}})

@@ -35,7 +35,7 @@ from engine.findings.urgency import Level
 from engine.services import blind_reading, images, ingest, review, worklist
 from engine.services.ingest import PatientEntry
 
-router = APIRouter(tags=["studies"], responses=documented(401, 403, 422, 429, 503))
+router = APIRouter(tags=["studies"], responses=documented(401, 403, 422, 429, 500, 503))
 
 StudyId = Annotated[int, InPath(ge=1, le=LARGEST_ID, examples=[7])]
 Text = r"^[^\x00]*$"  # NUL is what PostgreSQL takes in no text

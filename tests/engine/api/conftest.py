@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 from starlette.types import Receive, Scope, Send
 
+from db.session import engine_for
 from engine.api.app import api
 from engine.services.accounts import Actor, demo_reader
+from engine.settings import settings
 from tests.api_process import new_token
 from tests.workstation import AddCase, case_adder
 
@@ -26,6 +29,22 @@ class ActingAs:
 
 Acting = Callable[[Actor | None], TestClient]
 WithToken = Callable[..., TestClient]
+
+
+@pytest.fixture(autouse=True)
+def same_database(request: pytest.FixtureRequest, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API opens sessions of its own: on the server that PEDISCREEN_TEST_POSTGRESQL_URL names, where there is one.
+    Its numbers begin with 1 for each test, as SQLite's do."""
+    server = os.environ.get("PEDISCREEN_TEST_POSTGRESQL_URL")
+    if server is None:
+        return
+    request.getfixturevalue("database_url")
+    monkeypatch.setenv("PEDISCREEN_DATABASE_URL", server)
+    settings.cache_clear()
+    with engine_for(server).begin() as connection:
+        names = connection.exec_driver_sql("SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'")
+        for name in names.scalars().all():
+            connection.exec_driver_sql(f'ALTER SEQUENCE "{name}" RESTART')
 
 
 @pytest.fixture

@@ -53,11 +53,10 @@ def send(session: Session, folder: Path, examples: int, *, seed: int = 7, worker
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"]
         command += ["--header", f"Authorization: Bearer {secret}", "--max-examples", str(examples), "--seed", str(seed)]
         command += ["--exclude-checks", ",".join(CHECKS_OFF), "--exclude-tag", "DICOMweb", "--continue-on-failure"]
-        command += ["--report", "json", "--report-dir", str(folder)]
         done = subprocess.run(
             command,
-            cwd=PROJECT_DIR,
-            env=os.environ | {"SCHEMATHESIS_HOOKS": HOOKS},
+            cwd=folder,  # where schemathesis leaves its cache
+            env=os.environ | {"SCHEMATHESIS_HOOKS": HOOKS, "PYTHONPATH": str(PROJECT_DIR)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -35,7 +35,7 @@ PLANTED = {
     "ReferringPhysicianName": "Powidl^Karl",
 }
 TELLS = (
-    *("zwetschkenbaum", "ottilie", "8842", "20160229", "2016-02-29", "29.02.2016", "7731"),
+    *("zwetschkenbaum", "ottilie", "pid-8842", "20160229", "2016-02-29", "29.02.2016", "acc-7731"),
     *("other-5521", "nussbaum", "marillen", "powidl"),
 )
 

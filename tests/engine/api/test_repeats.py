@@ -15,11 +15,12 @@ from sqlalchemy.orm import Session
 from db.api_tables import IdempotentRequest
 from db.models import Review
 from db.types import utc_now
+from engine.api import alone
 from engine.findings.answers import Task, bone_age_answer, fracture_answer
 from engine.services import idempotency, ingest, quality_rules
 from engine.services.accounts import demo_admin, demo_reader, demo_second_reader
 from engine.services.quality_rules import Rule
-from tests.engine.api.conftest import Acting
+from tests.engine.api.conftest import Acting, WithToken
 from tests.workstation import AddCase, write_film
 
 KEY = {"Idempotency-Key": "ris-4711"}
@@ -51,6 +52,17 @@ def test_the_pages_of_the_queue_lead_to_each_other(client: TestClient, add_case:
         assert "status=awaiting_review" in links["first"] and "page=3" in links["last"]
     assert sorted(seen) == sorted(added) and len(seen) == 5
     assert "prev" in links and links["prev"].startswith("/radiology/queue?")
+
+
+def test_the_pages_lead_on_below_the_address_where_the_api_is_mounted(
+    database_url: str, add_case: AddCase, with_token: WithToken
+) -> None:
+    add_case(), add_case()
+    mounted = TestClient(alone.app, headers=with_token().headers)
+    page = mounted.get("/api/radiology/queue?page_size=1")
+    [following] = re.findall(r'<([^>]+)>; rel="next"', page.headers["link"])
+    assert following.startswith("/api/radiology/queue?")
+    assert mounted.get(following).json()["page"] == 2
 
 
 def test_a_review_that_is_sent_twice_is_recorded_once(client: TestClient, add_case: AddCase, session: Session) -> None:
