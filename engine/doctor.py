@@ -130,6 +130,7 @@ def examine(here: Settings) -> Report:
         *_decoders(),
         *_database(here),
         *_receiving(here),
+        *_sending(here),
     ]
     return Report(checks, hub_model, hub_needs)
 
@@ -150,6 +151,28 @@ def _receiving(here: Settings) -> list[Check]:
             checks.append(Check("Receives", name, State.NOTE if remedy else State.OK, where, remedy))
         except PediScreenError as error:
             checks.append(Check("Receives", name, State.MISSING, where, str(error)))
+    return checks
+
+
+def _sending(here: Settings) -> list[Check]:
+    """Where signed results go (docs/send.md); nothing where nothing is configured. What cannot be reached now is tried
+    again for ever, and is therefore no reason not to start."""
+    from engine.interop.sending.reach import reach
+    from engine.services.other_viewer import viewer_problem
+
+    checks = []
+    for destination in here.destinations:
+        name = destination.name.upper()
+        if destination.problem is not None:
+            checks.append(Check("Sends", name, State.MISSING, "cannot be used as configured", destination.problem))
+            continue
+        try:
+            reach(destination)
+            checks.append(Check("Sends", name, State.OK, destination.where))
+        except PediScreenError as error:
+            checks.append(Check("Sends", name, State.NOTE, destination.where, f"Not reached now: {error}."))
+    if problem := viewer_problem(here.viewer_url):
+        checks.append(Check("Sends", "viewer", State.MISSING, "no link to another viewer", problem))
     return checks
 
 

@@ -12,9 +12,11 @@ from db.models import Worker
 from engine import doctor
 from engine.doctor import State
 from engine.inference import gpu
+from engine.interop.destinations import configured
 from engine.services import reading
 from engine.services.accounts import service_actor
 from engine.settings import OrthancSettings, Settings, StorageSCPSettings, settings
+from tests.engine.interop.sending.counterparts import pacs, web_server
 from tests.fake_door import TOKEN, WordyReader, door
 from tests.model_folders import promote, register
 from tests.pediscreen_up import free_port
@@ -167,3 +169,28 @@ def test_what_comes_in_from_a_hospital_is_tried(here, tmp_path):
     assert check(everywhere, "folder").state is State.OK
     away = replace(here, orthanc=OrthancSettings(f"http://127.0.0.1:{free_port()}", "a", "b", None))
     assert "does not answer" in check(doctor.examine(away), "Orthanc").remedy
+
+
+def test_where_results_go_is_tried(here, tmp_path):
+    migrate.upgrade(here.database_url)
+    assert not [check for check in doctor.examine(here).checks if check.section == "Sends"]
+    with pacs() as node, web_server() as server:
+        said = {
+            "PACS": f"dicom://PACS@127.0.0.1:{node.port}",
+            "STRANGE": f"dicom://OTHER@127.0.0.1:{node.port}",
+            "AWAY": f"dicom://PACS@127.0.0.1:{free_port()}",
+            "WEB": f"dicomweb+http://127.0.0.1:{server.port}/dicom-web",
+            "EHR": f"fhir+http://127.0.0.1:{free_port()}/fhir",
+            "DROP": f"folder://{tmp_path}",
+            "GONE": f"folder://{tmp_path}/gone",
+        }
+        going = configured({f"PEDISCREEN_SEND_TO_{name}": value for name, value in said.items()})
+        report = doctor.examine(replace(here, destinations=going))
+        assert not server.asked and not node.received, "nothing is sent"
+    states = {one.name: one.state for one in report.checks if one.section == "Sends"}
+    assert states == {name: State.OK if name in ("PACS", "WEB", "DROP") else State.NOTE for name in said}
+    assert "its AE title is not OTHER" in check(report, "STRANGE").remedy
+    assert "connection refused" in check(report, "AWAY").remedy and "connection refused" in check(report, "EHR").remedy
+    wrong = configured({"PEDISCREEN_SEND_TO_PACS": "dicom://nowhere"})
+    report = doctor.examine(replace(here, destinations=wrong, viewer_url="javascript:alert(1)"))
+    assert check(report, "PACS").state is check(report, "viewer").state is State.MISSING and not report.can_run

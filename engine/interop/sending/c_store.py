@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification
 from pynetdicom.status import GENERAL_STATUS, code_to_category
 
 from engine.interop.destinations import Destination
@@ -36,10 +38,25 @@ REJECTED = {
 def send(destination: Destination, documents: Sequence[Document]) -> str:
     """Raises NotDelivered, DeliveryRefused."""
     objects = [dcmread(io.BytesIO(document.content)) for document in documents]
+    with _association(destination, [one.SOPClassUID for one in objects]) as association:
+        remarks = [remark for one in objects if (remark := _store(association, one))]
+        said = association.acceptor.implementation_version_name or "it does not say by which software"
+    return f"{destination.called_ae_title} ({said}){'; ' + '; '.join(remarks) if remarks else ''}"
+
+
+def echo(destination: Destination) -> None:
+    """Raises NotDelivered, DeliveryRefused."""
+    with _association(destination, [Verification]) as association:
+        if "Status" not in association.send_c_echo():
+            raise Unreachable("it took the connection and then gave no answer in time, or broke it off")
+
+
+@contextmanager
+def _association(destination: Destination, sop_class_uids: Sequence[UID]) -> Iterator[Association]:
     entity = AE(ae_title=destination.calling_ae_title)
     entity.connection_timeout, entity.acse_timeout = CONNECT_S, ANSWER_S
     entity.dimse_timeout, entity.network_timeout = ANSWER_S, SILENT_S
-    for sop_class_uid in dict.fromkeys(one.SOPClassUID for one in objects):
+    for sop_class_uid in dict.fromkeys(sop_class_uids):
         entity.add_requested_context(sop_class_uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     tls = (tls_context(destination), destination.host) if destination.uses_tls else None
     try:
@@ -50,22 +67,20 @@ def send(destination: Destination, documents: Sequence[Document]) -> str:
         raise Unreachable(why_not_connected(error)) from error
     if not association.is_established:
         if association.rejected_contexts and not association.is_rejected:
-            raise DeliveryRefused(_not_taken(objects[0]))
+            raise DeliveryRefused(_not_taken(UID(sop_class_uids[0])))
         raise Unreachable(_why_no_association(destination, association))
     try:
-        remarks = [remark for one in objects if (remark := _store(association, one))]
+        yield association
     finally:
         if association.is_established:
             association.release()
-    said = association.acceptor.implementation_version_name or "it does not say by which software"
-    return f"{destination.called_ae_title} ({said}){'; ' + '; '.join(remarks) if remarks else ''}"
 
 
 def _store(association: Association, one: Dataset) -> str | None:
     """A remark where it was kept with a warning."""
     accepted = {context.abstract_syntax for context in association.accepted_contexts}
     if one.SOPClassUID not in accepted:
-        raise DeliveryRefused(_not_taken(one))
+        raise DeliveryRefused(_not_taken(one.SOPClassUID))
     answer = association.send_c_store(one)
     if "Status" not in answer:
         raise NotDelivered("it took the connection and then gave no answer in time, or broke it off")
@@ -81,10 +96,10 @@ def _store(association: Association, one: Dataset) -> str | None:
     raise DeliveryRefused(f"it refuses the report ({meaning})")
 
 
-def _not_taken(one: Dataset) -> str:
+def _not_taken(sop_class_uid: UID) -> str:
     return (
-        f"it does not accept objects of the kind {one.SOPClassUID.name} ({one.SOPClassUID}): allow them there, or name "
-        "in _DOCUMENTS what it takes"
+        f"it does not accept objects of the kind {sop_class_uid.name} ({sop_class_uid}): allow them there, or name in "
+        "_DOCUMENTS what it takes"
     )
 
 

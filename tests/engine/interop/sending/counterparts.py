@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification
 
 from engine.interop.destinations import Destination, Kind
 from engine.interop.documents import Document
@@ -97,8 +98,7 @@ def pacs(
     entity.require_called_aet, entity.require_calling_aet = True, [knows]
     for sop_class_uid in takes:
         entity.add_supported_context(sop_class_uid)
-    if not takes:
-        entity.add_supported_context("1.2.840.10008.1.1")
+    entity.add_supported_context(Verification)
     server = entity.start_server(
         ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)], ssl_context=tls
     )
