@@ -164,7 +164,7 @@ def _destination(name: str, value: str, environment: Mapping[str, str]) -> Desti
         }
         return Destination(**common, **_address(scheme, value, allow_http=said("ALLOW_HTTP") == "yes"))
     except _Wrong as wrong:
-        return Destination(name=name.lower(), kind=kind, problem=str(wrong))
+        return Destination(name=name.lower()[:24], kind=kind, problem=str(wrong))
 
 
 def _refuse_unknown(name: str, environment: Mapping[str, str]) -> None:

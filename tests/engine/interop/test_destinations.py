@@ -79,6 +79,8 @@ def test_one_that_is_wrong_leaves_the_others():
     said = {f"{PREFIX}A": "nonsense", f"{PREFIX}B": "folder:///srv/b", f"{PREFIX}lower": "folder:///srv/c"}
     problems = {destination.name: destination.problem for destination in configured(said)}
     assert problems["b"] is None and problems["a"] and "capital letters" in problems["lower"]
+    (long,) = configured({f"{PREFIX}{'A' * 40}": "folder:///srv/b"})
+    assert long.problem and len(long.name) == 24, "what the database holds of a name"
 
 
 def test_http_is_for_this_machine_or_said_on_purpose():

@@ -5,105 +5,21 @@ The receiver is played here; the ways of sending have tests of their own (tests/
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
-from pathlib import Path
 
-import cv2
 import pytest
-from sqlalchemy import update
 
-from db.models import BlindCase, BlindState, QualityRule, RejectReason, Review, Verdict
-from db.repositories import sending as repository
-from db.repositories.accounts import account_by_username
+from db.models import BlindCase, BlindState, QualityRule
 from db.sending_tables import DeliveryState
-from db.session import writing
 from db.types import utc_now
-from engine.errors import Conflict, NotAllowed, NotFound
-from engine.findings.answers import Task, bone_age_answer
-from engine.interop.destinations import Destination, Kind
+from engine.findings.answers import Task
 from engine.interop.sending import DeliveryRefused, NotDelivered, Unreachable
 from engine.jobs import sending as job
-from engine.services import audit, ingest, other_viewer, reading, review, sending, sent_reports
-from engine.services.accounts import Actor, demo_adjudicator, demo_admin, demo_reader, demo_second_reader, service_actor
-from engine.services.ingest import PatientEntry
-from engine.services.review import Decision, ImageView
-from engine.settings import settings
-from tests.workstation import WORKER, case_adder, film_pixels, read_of
-
-ACTOR, READER, ADMIN = service_actor("exchange"), demo_reader(), demo_admin()
-QUIET_S = 120.0
-PACS = Destination("pacs", Kind.DICOM, host="pacs", port=104, called_ae_title="PACS")
-EHR = Destination("ehr", Kind.FHIR, url="https://ehr/fhir", host="ehr")
-
-
-class Hospital:
-    """Its systems, each of which may be away, and a clock that the test turns."""
-
-    def __init__(self, database_url: str, session, destinations=(PACS,)) -> None:
-        self.database_url, self.session, self.destinations = database_url, session, list(destinations)
-        self.clock = utc_now()
-        self.received: dict[str, list] = {one.name: [] for one in destinations}
-        self.errors: dict[str, Exception] = {}
-        self.attempts: list[tuple[datetime, str]] = []
-
-    def deliver(self, destination, signed):
-        self.attempts.append((self.clock, destination.name))
-        if destination.name in self.errors:
-            raise self.errors[destination.name]
-        self.received[destination.name].append(signed)
-        return "HOSPITAL"
-
-    def note(self) -> None:
-        self.session.rollback()
-        sending.note_signed(self.session, ACTOR, self.destinations, QUIET_S, self.clock)
-
-    def run(self, *, after_s: float = 0.0) -> None:
-        """One round of the loop, `after_s` later."""
-        self.clock += timedelta(seconds=after_s)
-        self.note()
-        for destination in self.destinations:
-            while job.send_next(self.database_url, destination, "here", QUIET_S, lambda: self.clock):
-                pass
-        self.session.rollback()  # what was read before is no longer so
-
-    def until_quiet(self) -> None:
-        """The readers stop; what is due goes."""
-        self.run()
-        self.run(after_s=QUIET_S + 60)
-
-    def decide(self, study_id: int, months: int = 120, actor: Actor = READER, number: int = 0) -> None:
-        image = self.image(study_id, actor, number)
-        read = image.read.prediction_id if image.read else None
-        decision = Decision(
-            Verdict.CORRECTED, bone_age_answer(months), prediction_id=read, seen_review_id=image.seen_review_id
-        )
-        self.date_by_clock(review.record_review(self.session, actor, image.image_id, decision))
-
-    def reject(self, study_id: int) -> None:
-        image = self.image(study_id)
-        decision = Decision(Verdict.REJECTED, None, RejectReason.POOR_QUALITY)
-        self.date_by_clock(review.record_review(self.session, READER, image.image_id, decision))
-
-    def undo(self, study_id: int) -> None:
-        image = self.image(study_id)
-        self.date_by_clock(review.undo_review(self.session, READER, image.image_id, image.decision.review_id))
-
-    def image(self, study_id: int, actor: Actor = READER, number: int = 0) -> ImageView:
-        self.session.rollback()
-        return review.load_study(self.session, actor, study_id).images[number]
-
-    def date_by_clock(self, review_id: int) -> None:
-        with writing(self.session):
-            self.session.execute(update(Review).where(Review.id == review_id).values(created_at=self.clock))
-
-    def revisions(self, name: str = "pacs") -> list[tuple[int, int | None, bool]]:
-        return [(one.revision, one.replaced_revision, one.is_withdrawn) for one in self.received[name]]
-
-    def states(self, study_id: int, name: str = "pacs") -> list[str]:
-        self.session.rollback()
-        found = repository.deliveries_of_study(self.session, study_id, name)
-        return [DeliveryState(one.state).value for one in found]
+from engine.services import audit, sending, sent_reports
+from engine.services.accounts import demo_second_reader
+from tests.engine.services.hospital import ACTOR, ADMIN, EHR, PACS, QUIET_S, Hospital, png_study
+from tests.workstation import case_adder, film_pixels
 
 
 @pytest.fixture
@@ -245,7 +161,7 @@ def test_a_picture_that_came_as_png_goes_to_the_record_system_alone(database_url
     hospital = Hospital(database_url, session, (PACS, EHR))
     monkeypatch.setattr(job, "deliver", hospital.deliver)
     hospital.note()
-    study = _png_study(session, tmp_path)
+    study = png_study(session, tmp_path)
     hospital.decide(study)
     hospital.until_quiet()
     assert not hospital.received["pacs"] and len(hospital.received["ehr"]) == 1
@@ -495,142 +411,5 @@ def test_an_older_version_is_never_sent_beside_a_newer_one(hospital, case, sessi
     assert sending.take_in_hand(session, ACTOR, PACS, "other", hospital.clock) is None
 
 
-# ---------------------------------------------------------------- people
-
-
-def test_readers_see_where_the_report_stands_but_not_whom_it_would_tell(hospital, case, session):
-    session.add(QualityRule(task=Task.BONE_AGE, second_read_share=0.0, changed_by="a"))
-    session.commit()
-    study = case().study_id
-    hospital.decide(study)
-    hospital.until_quiet()
-    (said,) = sent_reports.reports_of_study(session, READER, study)
-    assert (said.destination, said.state, said.is_correction) == ("pacs", DeliveryState.SENT, False)
-    image = review.load_study(session, READER, study).images[0]
-    session.rollback()
-    first = image.decision.review_id
-    session.add(
-        BlindCase(
-            kind="second", image_fk=image.image_id, study_fk=study, first_review_fk=first, first_reader_fk=_id(session)
-        )
-    )
-    session.commit()
-    assert sent_reports.reports_of_study(session, demo_second_reader(), study) == []
-    assert sent_reports.reports_of_study(session, demo_adjudicator(), study) == []
-    assert len(sent_reports.reports_of_study(session, READER, study)) == 1
-
-
-def test_a_report_let_go_is_not_sent_and_a_correction_is(hospital, case, session):
-    hospital.errors["pacs"] = DeliveryRefused("it refuses the report")
-    study = case().study_id
-    hospital.decide(study, 120)
-    hospital.until_quiet()
-    (row,) = sent_reports.reports_page(session, ADMIN, states=(DeliveryState.REFUSED,)).rows
-    sent_reports.give_up(session, ADMIN, row.delivery_id)
-    hospital.errors.clear()
-    hospital.until_quiet()
-    assert hospital.states(study) == ["given_up"] and not hospital.received["pacs"]
-    with pytest.raises(Conflict):
-        sent_reports.give_up(session, ADMIN, row.delivery_id)
-    hospital.decide(study, 96)
-    hospital.until_quiet()
-    assert hospital.revisions() == [(2, 1, False)]
-
-
-def test_only_the_latest_version_is_sent_again(hospital, case, session):
-    study = case().study_id
-    for months in (120, 96):
-        hospital.decide(study, months)
-        hospital.until_quiet()
-    latest, first = sent_reports.reports_page(session, ADMIN).rows
-    assert (latest.is_latest, first.is_latest) == (True, False)
-    with pytest.raises(Conflict, match="later version"):
-        sent_reports.send_again(session, ADMIN, first.delivery_id)
-    with pytest.raises(NotFound):
-        sent_reports.send_again(session, ADMIN, 999)
-    sent_reports.send_again(session, ADMIN, latest.delivery_id)
-    hospital.clock = max(hospital.clock, utc_now())
-    hospital.run()
-    assert hospital.revisions() == [(1, None, False), (2, 1, False), (2, 1, False)]
-
-
-def test_search_by_accession_number_pseudonym_and_study(hospital, case, session):
-    one, two = case(AccessionNumber="ACC-77").study_id, case(AccessionNumber="ACC-88").study_id
-    for study in (one, two):
-        hospital.decide(study)
-    hospital.until_quiet()
-    pseudonym = review.load_study(session, READER, two).pseudonym
-
-    def found(text):
-        return [row.study_id for row in sent_reports.reports_page(session, ADMIN, search=text).rows]
-
-    assert found("acc-77") == [one] and found(pseudonym) == [two] and one in found(str(one))
-    assert found("%") == [] and found("Doe") == [], "names are not searched"
-
-
-def test_who_may(session, database_url):
-    admin_only = (
-        lambda actor: sent_reports.destinations(session, actor),
-        lambda actor: sent_reports.reports_page(session, actor),
-        lambda actor: sent_reports.send_again(session, actor, 1),
-        lambda actor: sent_reports.send_all_again(session, actor, "pacs"),
-        lambda actor: sent_reports.give_up(session, actor, 1),
-    )
-    for call in admin_only:
-        for actor in (READER, demo_adjudicator(), ACTOR):
-            with pytest.raises(NotAllowed):
-                call(actor)
-    of_the_loop = (
-        lambda actor: sending.note_signed(session, actor, [PACS], QUIET_S),
-        lambda actor: sending.take_in_hand(session, actor, PACS, "here"),
-        lambda actor: sending.release(session, actor, PACS, "here"),
-        lambda actor: sending.record_sent(session, actor, 1, ""),
-        lambda actor: sending.record_refused(session, actor, 1, ""),
-    )
-    for call in of_the_loop:
-        with pytest.raises(NotAllowed):
-            call(READER)
-    with pytest.raises(NotAllowed):
-        sent_reports.reports_of_study(session, ACTOR, 1)
-    with pytest.raises(NotAllowed):
-        other_viewer.viewer_link(session, ACTOR, 1)
-
-
-# ---------------------------------------------------------------- the other viewer
-
-
-def test_the_link_to_the_hospitals_viewer(case, session, tmp_path, monkeypatch):
-    study, png = case(StudyInstanceUID="1.2.3.99").study_id, _png_study(session, tmp_path)
-
-    def link(template, study_id=study):
-        monkeypatch.setenv("PEDISCREEN_VIEWER_URL", template)
-        settings.cache_clear()
-        return other_viewer.viewer_link(session, READER, study_id)
-
-    good = "https://pacs.hospital/ohif/viewer?StudyInstanceUIDs={StudyInstanceUID}"
-    assert link(good) == "https://pacs.hospital/ohif/viewer?StudyInstanceUIDs=1.2.3.99"
-    assert link(good, png) is None, "it is in no PACS"
-    assert link("") is None
-    for bad in ("javascript:alert('{StudyInstanceUID}')", "file:///{StudyInstanceUID}", "https://pacs.hospital/ohif"):
-        assert link(bad) is None and other_viewer.viewer_problem(bad)
-    with pytest.raises(NotFound):
-        link(good, 999)
-
-
 def _other_pixels():
     return film_pixels()[:, ::-1].copy()
-
-
-def _png_study(session, folder: Path) -> int:
-    path = folder / "hand.png"
-    cv2.imwrite(str(path), (film_pixels() >> 4).astype("uint8"))
-    born, acquired = date(2016, 3, 10), date(2025, 7, 10)
-    entry = PatientEntry(patient_id="PNG1", sex="F", birth_date=born, acquired_on=acquired, laterality="L")
-    result = ingest.ingest_file(session, READER, path, path.name, entry=entry, task=Task.BONE_AGE)
-    assert result.outcome == "accepted", result.reason
-    reading.record_reads(session, WORKER, [result.image_id], [read_of(Task.BONE_AGE)], is_phantom=True)
-    return result.study_id
-
-
-def _id(session) -> int:
-    return account_by_username(session, READER.username).id
