@@ -12,6 +12,7 @@ from db.repositories import retrain
 from db.session import writing
 from engine.inference.model_folder import sha256_of
 from engine.jobs.retrain import Retraining
+from engine.services import audit
 
 MODULES = dict.fromkeys((RetrainStep.TRAIN, RetrainStep.MERGE, RetrainStep.EVALUATE), "tests.fake_training")
 
@@ -30,4 +31,6 @@ def fake_snapshot(session, actor, out_dir: Path, *, progress) -> SimpleNamespace
         data_set = retrain.data_set_by_sha256(session, sha256)
         if data_set is None:
             data_set = retrain.add_data_set(session, sha256, {"bone_age": {Split.TRAIN: 40}}, {"rejected": 2}, [])
+            detail = {"sha256": data_set.sha256} | audit.fixed(data_set)
+            audit.record(session, actor, "data_set.written", f"data_set:{data_set.id}", detail)
         return SimpleNamespace(data_set_id=data_set.id)

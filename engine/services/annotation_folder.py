@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from engine.imaging.preprocess import FILM_PNG, stored_model_image
 from engine.services import images, words
 
 CHOICE = re.compile("[a-z_]{1,24}")
+UNFINISHED = re.compile(r"\.(?P<name>.+)-[0-9a-f]{32}\.lock")
 FORMAT = {"format": "pedirad-custom", "format_version": 1}
 PHANTOM_NOTE = "made with phantoms or the phantom model: not for diagnostic use"
 
@@ -114,19 +116,45 @@ def write_json(path: Path, content: Any) -> None:
 
 @contextmanager
 def whole_or_not_at_all(out_dir: Path, about_file: str, format: str = FORMAT["format"]) -> Iterator[Path]:
-    """A new folder that takes `out_dir`'s place at the end, and goes away on an error.
+    """A new folder that takes `out_dir`'s place at the end, and goes away on an error; what a killed process left is
+    cleared away by the next one beside it.
 
     Raises Refused("not_an_export") when `out_dir` holds something other than a folder whose `about_file` says
     that it has this `format`."""
-    _check_replaceable(out_dir, about_file, format)
     out_dir.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out_dir.parent / f".{out_dir.name}-{uuid.uuid4().hex}.unfinished"
-    try:
-        unfinished.mkdir()
-        yield unfinished
-        _put_in_place(unfinished, out_dir)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    _clear_up_after_the_killed(out_dir.parent)
+    _check_replaceable(out_dir, about_file, format)
+    beside = out_dir.parent / f".{out_dir.name}-{uuid.uuid4().hex}"
+    unfinished, held = beside.with_name(f"{beside.name}.unfinished"), beside.with_name(f"{beside.name}.lock")
+    with held.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            unfinished.mkdir()
+            yield unfinished
+            _put_in_place(unfinished, out_dir)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            held.unlink(missing_ok=True)
+
+
+def _clear_up_after_the_killed(folder: Path) -> None:
+    """Unfinished folders whose lock nobody holds any more, because its process has died. An earlier export that was
+    out of its place at that moment comes back to it."""
+    for held in folder.glob(".*.lock"):
+        found = UNFINISHED.fullmatch(held.name)
+        if found is None:
+            continue
+        with held.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(held.with_suffix(".unfinished"), ignore_errors=True)
+            earlier, out_dir = held.with_suffix(".earlier"), folder / found["name"]
+            if earlier.exists() and not out_dir.exists():
+                os.rename(earlier, out_dir)
+            shutil.rmtree(earlier, ignore_errors=True)
+            held.unlink(missing_ok=True)
 
 
 def _check_replaceable(out_dir: Path, about_file: str, format: str) -> None:
