@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -23,6 +26,7 @@ from engine.settings import settings
 from tests.local_server import ADMIN, NOBODY, READER, LocalServer, local_server
 from tests.people import PASSWORD, add_person
 from tests.streamlit_socket import ask_for, run_page, socket
+from tests.ui.web_process import web_process
 
 EVIL = "http://evil.example"
 
@@ -176,6 +180,17 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(server: LocalServ
     assert not any(one.startswith(("domain", "max-age", "expires")) for one in attributes)
 
 
+def test_a_session_holds_in_another_process_and_ends_there_too(
+    server: LocalServer, visitor: str, tmp_path: Path
+) -> None:
+    cookie = server.cookie_of(visitor)
+    with web_process(server.url, settings().data_dir, tmp_path, PEDISCREEN_LOGIN="local") as address:
+        other = replace(server, address=address)
+        assert is_signed_in(other, cookie)
+        server.ask("POST", "/sign-out", headers={"Cookie": cookie})
+        assert not is_signed_in(other, cookie)
+
+
 # ---------------------------------------------------------------- signing in
 
 
@@ -190,6 +205,14 @@ def test_guessing_is_locked_out_and_the_right_password_with_it(server: LocalServ
     assert statuses == [403] * 5 + [429] * 2
     answer = sign_in(server, visitor, PASSWORD)
     assert answer.status == 429 and "Try again in" in answer.text
+
+
+def test_many_guesses_at_once_are_as_many_guesses(server: LocalServer, visitor: str) -> None:
+    with ThreadPoolExecutor(12) as threads:
+        statuses = list(
+            threads.map(lambda number: sign_in(server, visitor, f"guess number {number}").status, range(12))
+        )
+    assert sorted(statuses) == [403] * 5 + [429] * 7
 
 
 ELSEWHERE = ["//evil.example", EVIL, "/\\evil.example", "\\\\evil.example", "javascript:alert(1)", "/\t/evil.example"]

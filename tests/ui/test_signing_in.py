@@ -16,6 +16,7 @@ from engine.services.accounts import command_line
 from engine.settings import settings
 from tests.local_server import ADMIN, READER, LocalServer, local_server
 from tests.people import PASSWORD, add_person
+from tests.ui.page_states import faults
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +125,16 @@ def test_an_admin_adds_somebody_who_then_chooses_a_password(server: LocalServer,
     theirs.get_by_role("button", name="Change the password").click()
     expect(name_at_the_top(theirs, "Nora New")).to_be_visible()
     context.close()
+
+
+def test_axe_finds_nothing_on_these_pages(server: LocalServer, page: Page) -> None:
+    page.goto(f"{server.address}/sign-in")
+    assert faults(page) == []
+    sign_in(page, server, ADMIN, "/users")
+    expect(page.get_by_role("textbox", name="User name")).to_be_visible()
+    assert faults(page) == []
+    page.goto(f"{server.address}/account")
+    expect(page.get_by_role("button", name="Sign out everywhere")).to_be_visible()
+    assert faults(page) == []
+    page.goto(f"{server.address}/sign-in/password")
+    assert faults(page) == []
