@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from engine import upkeep_commands
+from engine import upkeep_commands, user_commands
 from engine.errors import PediScreenError, Refused
 from engine.settings import PHANTOM_MODEL, settings
 from engine.sign_in_settings import Login
@@ -345,8 +345,6 @@ def token(arguments: argparse.Namespace) -> None:
 
 
 def user(arguments: argparse.Namespace) -> None:
-    from engine import user_commands
-
     _require_migrated()
     result, text = user_commands.run(settings().database_url, arguments)
     _print(arguments, result, text)
@@ -484,25 +482,7 @@ def _parser() -> argparse.ArgumentParser:
         action.set_defaults(command=token)
         action.add_argument("--json", action="store_true", help="the result as JSON on standard output")
 
-    sub = commands.add_parser("user", help="who may sign in", description="who may sign in")
-    actions = sub.add_subparsers(required=True, metavar="ACTION", dest="action")
-    actions.add_parser("list", help="everybody, with their role and when they were last seen")
-    action = actions.add_parser("add", help="a person's account; prints the one-time password")
-    action.add_argument("username", metavar="NAME", help="what they type at sign-in")
-    action.add_argument("--display-name", metavar="TEXT", help="what others see; otherwise the user name")
-    action.add_argument("--role", choices=("reader", "adjudicator", "admin"), default="reader")
-    action = actions.add_parser("role", help="give another role; they are signed out")
-    action.add_argument("username", metavar="NAME")
-    action.add_argument("role", choices=("reader", "adjudicator", "admin"), metavar="ROLE")
-    for name, help_text in (
-        ("disable", "they are out at once, and do not get in again"),
-        ("enable", "they may sign in again"),
-        ("reset", "prints a new one-time password; they are signed out"),
-    ):
-        actions.add_parser(name, help=help_text).add_argument("username", metavar="NAME")
-    for action in actions.choices.values():
-        action.set_defaults(command=user)
-        action.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+    user_commands.add_to(commands, user)
     sub = command(
         "retrain", retrain, "a new model from the readers' corrections; follows it until it needs a signature"
     )

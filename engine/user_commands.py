@@ -1,19 +1,45 @@
-"""`pediscreen user ...`: who may sign in, from the machine itself."""
+"""`pediscreen user`: who may sign in, from the machine itself."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from db.models import Role
-from db.session import session_scope
-from engine.services import users
-from engine.services.accounts import command_line
-from engine.services.users import UserRow
+if TYPE_CHECKING:
+    from engine.services.users import UserRow
+
+
+def add_to(commands: Any, user: Callable[[argparse.Namespace], None]) -> None:
+    """Adds its parsers; `user` is what engine.cli calls for them."""
+    sub = commands.add_parser("user", help="who may sign in", description="who may sign in")
+    actions = sub.add_subparsers(required=True, metavar="ACTION", dest="action")
+    actions.add_parser("list", help="everybody, with their role and when they were last seen")
+    action = actions.add_parser("add", help="a person's account; prints the one-time password")
+    action.add_argument("username", metavar="NAME", help="what they type at sign-in")
+    action.add_argument("--display-name", metavar="TEXT", help="what others see; otherwise the user name")
+    action.add_argument("--role", choices=("reader", "adjudicator", "admin"), default="reader")
+    action = actions.add_parser("role", help="give another role; they are signed out")
+    action.add_argument("username", metavar="NAME")
+    action.add_argument("role", choices=("reader", "adjudicator", "admin"), metavar="ROLE")
+    for name, help_text in (
+        ("disable", "they are out at once, and do not get in again"),
+        ("enable", "they may sign in again"),
+        ("reset", "prints a new one-time password; they are signed out"),
+    ):
+        actions.add_parser(name, help=help_text).add_argument("username", metavar="NAME")
+    for action in actions.choices.values():
+        action.set_defaults(command=user)
+        action.add_argument("--json", action="store_true", help="the result as JSON on standard output")
 
 
 def run(url: str, arguments: argparse.Namespace) -> tuple[Any, str]:
     """The result, and the same in words."""
+    from db.models import Role
+    from db.session import session_scope
+    from engine.services import users
+    from engine.services.accounts import command_line
+
     actor = command_line()
     with session_scope(url) as session:
         if arguments.action == "list":
