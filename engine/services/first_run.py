@@ -16,7 +16,7 @@ from db.session import session_scope, writing
 from engine.errors import NotAllowed
 from engine.services import audit, lock_out, passwords, sessions, users
 from engine.services.lock_out import SignInRefused
-from engine.services.sign_in import normal_username
+from engine.services.sign_in import nobody, normal_username
 from engine.sign_in_settings import Login, SignInSettings
 
 SECRET_FILE = "first-run-secret"
@@ -77,6 +77,8 @@ def make_first_admin(
     attempt = lock_out.begin(session, TRIED_NAME, address)
     kept = _kept(data_dir)
     if kept is None or not secrets.compare_digest(_comparable(kept), _comparable(given_secret)):
+        with writing(session):
+            audit.record(session, nobody(address), "sign_in.refused", "first_run", {"reason": "wrong secret"})
         raise SignInRefused(
             "This is not the secret that the workstation printed when it was started, or it is older than a day: "
             "start the workstation again for a new one."

@@ -30,7 +30,7 @@ from engine.services import audit, sessions, users
 from engine.services.accounts import Actor
 from engine.services.lock_out import SignInRefused
 from engine.services.sessions import SignedIn, hash_of
-from engine.services.sign_in import USERNAME, normal_username
+from engine.services.sign_in import USERNAME, nobody, normal_username
 from engine.settings import settings
 from engine.sign_in_settings import OidcSettings, is_loopback
 
@@ -102,8 +102,7 @@ def arrive(
         return _let_in(session, claims, flow, address=address, browser=browser, before=before)
     except SignInRefused as refused:
         with writing(session):
-            nobody = Actor("nobody", "Nobody", Role.SERVICE, address)
-            audit.record(session, nobody, "sign_in.refused", "account:unknown", {"reason": str(refused)})
+            audit.record(session, nobody(address), "sign_in.refused", "account:unknown", {"reason": str(refused)})
         raise
 
 

@@ -70,6 +70,11 @@ def change_password(session: Session, who: SignedIn, old: str, new: str, *, addr
         return sessions.start(session, credential.account, address=address, browser=browser)
 
 
+def nobody(address: str) -> Actor:
+    """Whom the audit log names while it is not known who asks; never let in as such."""
+    return Actor("nobody", "Nobody", Role.SERVICE, address)
+
+
 def normal_username(text: str) -> str:
     return text.strip().casefold()[:200]
 
@@ -86,10 +91,9 @@ def _prove(session: Session, username: str, password: str, address: str) -> None
             lock_out.forgive(session, attempt)
         else:
             subject = f"account:{username}" if credential else "account:unknown"
-            nobody = Actor("nobody", "Nobody", Role.SERVICE, address)
-            audit.record(session, nobody, "sign_in.refused", subject, {"reason": reason})
+            audit.record(session, nobody(address), "sign_in.refused", subject, {"reason": reason})
             if attempt.locks_out:
-                audit.record(session, nobody, "sign_in.locked_out", subject)
+                audit.record(session, nobody(address), "sign_in.locked_out", subject)
     if reason is not None:
         raise SignInRefused(WRONG)
 

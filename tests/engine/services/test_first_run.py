@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import Role
+from db.models import AuditEvent, Role
 from engine.errors import Conflict, NotAllowed, Refused
 from engine.services import first_run, sessions
 from engine.services.lock_out import SignInRefused, TooManyAttempts
@@ -63,6 +64,8 @@ def test_guessing_the_secret_is_made_slow(session: Session, data_dir: Path) -> N
             make(session, data_dir, "aaaa-aaaa-aaaa-aaaa")
     with pytest.raises(TooManyAttempts):
         make(session, data_dir, first_run.secret(data_dir))
+    refused = session.scalars(select(AuditEvent).where(AuditEvent.action == "sign_in.refused")).all()
+    assert [(row.subject, row.origin) for row in refused] == [("first_run", ADDRESS)] * 5
 
 
 def test_the_name_of_somebody_who_is_known_already_is_not_taken_over(session: Session, data_dir: Path) -> None:
