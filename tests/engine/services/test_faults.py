@@ -211,7 +211,7 @@ def test_a_database_that_goes_away_and_comes_back(
 
 def switch(folder: str, how: str) -> None:
     """Start or stop the server in this folder."""
-    programs, user = postgresql._programs(), {}
+    programs, user = postgresql.programs_folder(), {}
     if Path(folder).owner() == "postgres":
         user = {"user": "postgres", "group": "postgres", "extra_groups": []}
     server = f"-c listen_addresses='' -k {folder}"
