@@ -103,9 +103,9 @@ def restore(arguments: argparse.Namespace) -> None:
 
 def _admin() -> Any:
     """Whoever may run a command on this machine with its settings is its administrator."""
-    from engine.services.accounts import demo_admin
+    from engine.services.accounts import command_line
 
-    return dataclasses.replace(demo_admin(), origin="command line")
+    return command_line()
 
 
 def _moment(text: str) -> datetime:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlsplit
 
+from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -20,6 +21,7 @@ OPEN_TO_NOBODY = ("/sign-in", "/sign-out", "/_stcore/health")
 SIGNED_OUT, LOCKED, MUST_CHANGE = "/sign-in", "/sign-in/unlock", "/sign-in/password"
 NOT_SIGNED_IN = (401, "not_signed_in", "Sign in to go on.")
 SESSION_LOCKED = (401, "locked", "Nobody was here for a while: unlock the session with your password.")
+NO_DATABASE = (503, "no_database", "The database does not answer, so nobody can be let in. Try again in a minute.")
 PASSWORD_TO_CHANGE = (403, "must_change_password", "Choose a password of your own first.")
 
 
@@ -45,7 +47,10 @@ class Guard:
         refusal = self._refusal(connection)
         if refusal is not None:
             return await _refuse(connection, receive, send, (403, "forbidden", refusal))
-        found = None if _bears_token(connection) else await _signed_in(connection)
+        try:
+            found = None if _bears_token(connection) else await _signed_in(connection)
+        except OperationalError:
+            return await _refuse(connection, receive, send, NO_DATABASE)
         works = found is not None and found.may_work
         if not (works or _is_open(scope["path"]) or (found is None and _is_api(scope))):
             return await _refuse(connection, receive, send, *_why(found))
@@ -90,14 +95,21 @@ def _listening_while_signed_in(connection: HTTPConnection, receive: Receive, sen
             message = await receive()
             if message["type"] != "websocket.receive":
                 return message
-            now = await _signed_in(connection)
+            try:
+                now = await _signed_in(connection)
+            except OperationalError:
+                return await _ended(send, 4503)  # the page tries again, and keeps what is in it
             if now is None or now.must_change:
-                await send({"type": "websocket.close", "code": 4401})
-                return {"type": "websocket.disconnect", "code": 4401}
+                return await _ended(send, 4401)
             if not now.locked:
                 return message
 
     return receive_if_signed_in
+
+
+async def _ended(send: Send, code: int) -> Message:
+    await send({"type": "websocket.close", "code": code})
+    return {"type": "websocket.disconnect", "code": code}
 
 
 def _why(found: SignedIn | None) -> tuple[tuple[int, str, str], str]:

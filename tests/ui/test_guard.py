@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -40,6 +41,18 @@ def test_without_an_actor_only_the_api_is_asked(client: TestClient, nobody_signe
     assert client.get("/apiary").status_code == 401
     assert client.get("//api/x").status_code == 401
     assert client.get("/api/x").text == "nobody"
+
+
+def test_while_the_database_is_away_nobody_is_let_in_and_the_answer_says_why(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(cookies: object, address: str) -> None:
+        raise OperationalError("SELECT", {}, Exception("away"))
+
+    monkeypatch.setattr(who, "signed_in", away)
+    for path in ("/page", "/api/x"):
+        answer = client.get(path)
+        assert answer.status_code == 503 and "database does not answer" in answer.text
 
 
 def test_a_token_counts_alone_and_may_come_from_anywhere(client: TestClient) -> None:
