@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy.orm import Session
 
 from db.types import utc_now
+from engine import cli
 from engine.settings import PROJECT_DIR
 from tests.api_process import api_process, new_token
 from tests.pediscreen_up import free_port
@@ -94,16 +95,16 @@ def test_with_a_certificate_it_speaks_tls_alone(session: Session, tmp_path: Path
         (["--certificate", __file__], "belong together"),
     ],
 )
-def test_what_would_send_tokens_in_the_clear_is_refused(session: Session, arguments: list[str], says: str) -> None:
-    command = [sys.executable, "-m", "engine.cli", "api", *arguments]
-    done = subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and says in done.stderr
+def test_what_would_send_tokens_in_the_clear_is_refused(
+    session: Session, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    assert cli.main(["api", *arguments]) == 1
+    assert says in capsys.readouterr().err
 
 
-def test_without_a_schema_it_says_what_to_run(data_dir: Path) -> None:
-    command = [sys.executable, "-m", "engine.cli", "api"]
-    done = subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "pediscreen db upgrade" in done.stderr
+def test_without_a_schema_it_says_what_to_run(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["api"]) == 1
+    assert "pediscreen db upgrade" in capsys.readouterr().err
 
 
 def self_signed(folder: Path) -> tuple[Path, Path]:

@@ -119,6 +119,7 @@ def test_a_model_that_gives_no_read_is_no_answer(
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
+@pytest.mark.slow
 def test_the_phantom_model_reads_a_phantom_and_says_so(
     client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
