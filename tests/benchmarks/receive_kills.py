@@ -114,7 +114,7 @@ def one_run(films: list[Path], run: str, kills: int, rng: random.Random, data_di
         seconds = time.monotonic() - began
         url = settings().database_url
         if worker is not None:
-            wait_until_read(url, len(films))
+            wait_until_read(url, len(films), worker)
         problems = compare(url, sending, films, is_read=worker is not None)
         receiver_stops = exchange.stop()
         if worker is not None:
@@ -169,9 +169,12 @@ class WorkerProcess:
             self.process.wait()
 
 
-def wait_until_read(url: str, films: int) -> None:
+def wait_until_read(url: str, films: int, worker: WorkerProcess) -> None:
+    """One that was started while the database was away has ended, and is started again, as `pediscreen up` does."""
     deadline = time.monotonic() + GIVE_UP_S
     while time.monotonic() < deadline:
+        if worker.process.poll() is not None:
+            worker.start()
         try:
             with session_scope(url) as session:
                 if (session.scalar(select(func.count(func.distinct(Prediction.image_fk)))) or 0) >= films:
