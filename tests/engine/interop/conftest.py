@@ -88,9 +88,9 @@ class Receiver:
         with session_scope(self.database_url) as session:
             return {row.code: row for row in receiving.refusals(session, ADMIN, in_part=True)}
 
-    def refused_as(self, code: str) -> receiving.RefusalRow:
-        """The row of a refusal, which is written within seconds."""
-        wait_for(lambda: code in self.refusals())
+    def refused_as(self, code: str, times: int = 1) -> receiving.RefusalRow:
+        """The row of a refusal, once it was written so often, which takes seconds."""
+        wait_for(lambda: code in self.refusals() and self.refusals()[code].times >= times)
         return self.refusals()[code]
 
     def loop(self) -> receiving.LoopRow:

@@ -255,7 +255,8 @@ def test_a_withdrawn_visit_makes_way_for_the_right_one(session: Session, childre
     child_growth.add_visit(session, READER, children[0].id, {**typed, "length_height_cm": "110"}, today=TODAY)
     assert session.scalar(select(func.count(GrowthVisit.id))) == 2
     actions = session.scalars(select(AuditEvent.action).order_by(AuditEvent.id)).all()
-    assert actions == ["growth.entered", "growth.withdrawn", "growth.entered"]
+    changes = [action for action in actions if action != "patient.viewed"]
+    assert changes == ["growth.entered", "growth.withdrawn", "growth.entered"]
 
 
 def test_children_are_found_by_pseudonym_or_patient_id(session: Session, children: list[Patient]) -> None:
