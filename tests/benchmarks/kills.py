@@ -336,7 +336,7 @@ def tend(targets: list[Target], rng: random.Random, ledger: Ledger) -> None:
             continue
         if target.start_again_at is None:
             status = target.process.returncode
-            was_there = database is None or (database.is_ready and database.started_at < target.started_at)
+            was_there = database is None or (database.look() and database.started_at < target.started_at)
             if status != -signal.SIGKILL and target is not database and not was_there:
                 ledger.count(ledger.answers, f"{target.name} started without a database")
             elif status != -signal.SIGKILL and target is not database:
