@@ -10,6 +10,7 @@ import os
 import sys
 
 import streamlit as st
+from sqlalchemy.exc import DBAPIError
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -17,6 +18,7 @@ from starlette.routing import Mount, Route
 from streamlit.runtime.pages_manager import PagesManager
 
 from db.session import session_scope
+from engine import faults
 from engine.api.app import api
 from engine.errors import PediScreenError, Refused
 from engine.services import first_run
@@ -88,3 +90,5 @@ if __name__ == "__main__":
         main()
     except PediScreenError as error:
         sys.exit(str(error))
+    except DBAPIError as error:
+        sys.exit(faults.in_words(error) or str(error.orig))

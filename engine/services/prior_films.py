@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from db.models import Image, Study
 from db.repositories import studies as repository
-from engine.errors import NotFound
+from engine.errors import Damaged, NotFound
 from engine.services.accounts import READERS, Actor, require
 from engine.services.shown_film import ShownFilm, film_fields
 
@@ -26,7 +26,8 @@ class PriorFilm(ShownFilm):
 def prior_films(session: Session, actor: Actor, image_id: int) -> list[PriorFilm]:
     """Films of the same child and task from earlier days, the latest first, on one day the same side first.
 
-    Left out: films without a date, and those gone from the data folder. Raises NotFound, NotAllowed."""
+    Left out: films without a date, and those gone from the data folder or damaged there. Raises NotFound,
+    NotAllowed."""
     require(actor, *READERS)
     image = session.get(Image, image_id)
     if image is None:
@@ -48,6 +49,6 @@ def prior_films(session: Session, actor: Actor, image_id: int) -> list[PriorFilm
 def _prior_film(study: Study, image: Image) -> PriorFilm | None:
     try:
         fields = film_fields(study, image)
-    except NotFound:
+    except (NotFound, Damaged):
         return None
     return PriorFilm(**fields, study_id=study.id, acquired_on=study.acquired_on, age_months=study.age_months)

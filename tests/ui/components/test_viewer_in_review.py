@@ -10,9 +10,10 @@ from playwright.sync_api import Page, expect
 from sqlalchemy.orm import Session
 
 import ui.components.viewer as viewer
-from db.models import RejectReason
+from db.models import Image, RejectReason
 from engine.findings.answers import Task
-from engine.services import review
+from engine.imaging import film_store
+from engine.services import images, review
 from engine.services.accounts import demo_reader
 from engine.services.prior_films import prior_films
 from tests.ui.keys import keys_are_bound
@@ -97,6 +98,10 @@ def test_earlier_films_are_of_the_same_child_and_task_the_latest_first(
     captions = [caption for caption, _ in films_beside(study, study.images[0], priors)]
     assert captions[2] == "10 Jan 2022, 42 months earlier, 5 y 10 m, left"
     assert prior_films(session, demo_reader(), oldest) == []
+
+    damaged = session.get_one(Image, right).file_sha256
+    (film_store.entry_folder(images.films_folder(), damaged) / "film.json").write_text("{}")
+    assert [prior.image_id for prior in prior_films(session, demo_reader(), case.image_id)] == [left, oldest]
 
 
 @pytest.mark.parametrize(
