@@ -256,6 +256,7 @@ def verdict(
         "memory_mb": {
             "settled": round(sum(settled[:tenth]) / tenth),
             "end": round(sum(settled[-tenth:]) / tenth),
+            "every_minute": [round(size) for _, size in sizes[::12]],
         },
     }
     result["is_well"] = (
