@@ -61,6 +61,8 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "PEDISCREEN_MODEL",
         "LORA_ADAPTER_PATH",
         "PEDISCREEN_AUDIT_KEY",
+        "PEDISCREEN_READS_PORT",  # a workstation that a test starts in its own process chooses one for good
+        "PEDISCREEN_READS_TOKEN",
     ):
         monkeypatch.delenv(name, raising=False)
     settings.cache_clear()
