@@ -16,9 +16,8 @@ export OMP_WAIT_POLICY ?= passive
 run: $(VENV)/.installed
 	@exec $(BIN)/pediscreen up
 
-# Two at a time, each file in one process: many tests wait for processes of their own.
 test: $(VENV)/.installed-dev system-packages lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
