@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from db.session import session_scope
-from engine import cli
+from engine import cli, commands
 from engine.errors import ModelUnavailable
 from engine.inference.read import Read
 from engine.settings import PROJECT_DIR, settings
@@ -93,7 +93,7 @@ def test_render_writes_what_the_viewer_shows(png, tmp_path, capsys):
 
 def test_read_prints_the_read_as_scripts_rely_on_it(png, capsys, monkeypatch):
     reader = FixedReader()
-    monkeypatch.setattr(cli, "_reader_in_use", lambda: reader)
+    monkeypatch.setattr(commands, "_reader_in_use", lambda: reader)
     arguments = ["read", str(png), "--task", "fracture", "--sex", "F", "--age-months", "97.5", "--json"]
     assert cli.main(arguments) == 0
     captured = capsys.readouterr()
@@ -107,7 +107,7 @@ def test_read_prints_the_read_as_scripts_rely_on_it(png, capsys, monkeypatch):
 
 
 def test_evaluate_prints_figures_with_intervals(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "_reader_in_use", FixedReader)
+    monkeypatch.setattr(commands, "_reader_in_use", FixedReader)
     assert cli.main(["evaluate", "--task", "fracture", "--count", "12", "--json"]) == 0
     captured = capsys.readouterr()
     result = json.loads(captured.out)
@@ -122,7 +122,7 @@ def test_read_takes_sex_and_age_from_the_file_where_they_are_not_given(tmp_path,
     cli.main(["phantom", str(tmp_path), "--task", "wrist", "--count", "1"])
     (film,) = tmp_path.glob("*.dcm")
     reader = FixedReader()
-    monkeypatch.setattr(cli, "_reader_in_use", lambda: reader)
+    monkeypatch.setattr(commands, "_reader_in_use", lambda: reader)
     assert cli.main(["read", str(film), "--task", "fracture"]) == 0
     assert reader.contexts[0].sex in ("M", "F")
     assert 12 < reader.contexts[0].age_months < 228
@@ -132,7 +132,7 @@ def test_a_model_that_is_not_there_ends_in_an_explanation(png, capsys, monkeypat
     def missing():
         raise ModelUnavailable("The licence has not been accepted. Go to ...")
 
-    monkeypatch.setattr(cli, "_reader_in_use", missing)
+    monkeypatch.setattr(commands, "_reader_in_use", missing)
     assert cli.main(["read", str(png), "--task", "rop"]) == 1
     assert "The licence has not been accepted" in capsys.readouterr().err
 
@@ -199,4 +199,4 @@ def test_what_reads_on_the_command_line_is_the_model_in_use(tmp_path, monkeypatc
         new = register(session, tmp_path / "data", "new")
         promote(session, tmp_path / "data", new)
     monkeypatch.setattr("engine.jobs.model_in_use.load_reader", lambda deployed: deployed)
-    assert cli._reader_in_use() == new
+    assert commands._reader_in_use() == new
