@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from html import escape
 from pathlib import Path
+from typing import Literal
 
 import streamlit as st
 
@@ -47,6 +48,13 @@ def waiting_for_reads(overview: Overview) -> None:
 
 def caption(text: str) -> None:
     st.html(f'<span class="quiet">{escape(text)}</span>')
+
+
+def pager(total: int, page_size: int, key: str, width: int | Literal["content"] = "content") -> None:
+    """The numbers of a list's pages, where there is more than one; the one chosen is in the session under `key`."""
+    pages = -(-total // page_size)
+    if pages > 1:
+        st.pagination(pages, key=key, width=width)
 
 
 def facts(pairs: dict[str, str]) -> None:

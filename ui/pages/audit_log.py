@@ -52,9 +52,7 @@ def show() -> None:
     clicked = case_table.show(
         COLUMNS, [line(row) for row in page.rows], label="Audit log", key="audit_table", height="calc(100dvh - 24rem)"
     )
-    pages = -(-page.total // PAGE_SIZE)
-    if pages > 1:
-        st.pagination(pages, key=state.audit_page_key())
+    page_parts.pager(page.total, PAGE_SIZE, state.audit_page_key())
     if clicked.open is not None:
         detail(next(row for row in page.rows if row.id == clicked.open))
 

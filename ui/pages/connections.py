@@ -235,9 +235,7 @@ def reports() -> None:
             page_parts.empty("Nothing here", "A report appears when a reader has decided about every image of a case.")
         return
     clicked = case_table.show(COLUMNS, [line(row) for row in page.rows], label="Reports", key="reports_table")
-    pages = -(-page.total // PAGE_SIZE)
-    if pages > 1:
-        st.pagination(pages, key="reports_page")
+    page_parts.pager(page.total, PAGE_SIZE, "reports_page")
     if clicked.open is not None:
         detail(next(row for row in page.rows if row.delivery_id == clicked.open))
 

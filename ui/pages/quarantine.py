@@ -45,9 +45,7 @@ def show() -> None:
             page_parts.empty("Nothing in quarantine", "Files that cannot be read, or may not enter, appear here.")
         return
     clicked = case_table.show(COLUMNS, [line(row) for row in page.rows], label="Quarantine", key="quarantine_table")
-    pages = -(-page.total // PAGE_SIZE)
-    if pages > 1:
-        st.pagination(pages, key="quarantine_page")
+    page_parts.pager(page.total, PAGE_SIZE, "quarantine_page")
     if clicked.open is not None:
         detail(next(row for row in page.rows if row.quarantine_id == clicked.open))
 

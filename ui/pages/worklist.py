@@ -196,13 +196,11 @@ def columns(filter: WorklistFilter) -> list[Column]:
 
 
 def footer(total: int, chosen: int) -> None:
-    pages = -(-total // PAGE_SIZE)
     with st.container(horizontal=True, vertical_alignment="center"):
         first = (chosen - 1) * PAGE_SIZE + 1
         st.html(f'<span class="quiet">{first} to {min(total, chosen * PAGE_SIZE)} of {total:,}</span>')
         st.space("stretch")
-        if pages > 1:
-            st.pagination(pages, key=state.worklist_page_key(), width=340)
+        page_parts.pager(total, PAGE_SIZE, state.worklist_page_key(), width=340)
 
 
 def line(row: WorklistRow) -> Line:
