@@ -17,9 +17,12 @@ from engine.errors import Refused
 from engine.findings.answers import Task, bone_age_answer, fracture_answer, rop_answer
 from engine.imaging.film import Film, FilmTags, Voi
 from engine.inference.read import Read
+from engine.jobs import sending
 from engine.services import ingest, reading
 from engine.services.accounts import Actor, demo_admin, demo_reader, service_actor
 from engine.services.ingest import IngestResult, PatientEntry
+from tests.engine.services.hospital import Hospital
+from tests.workstation import AddCase, case_adder
 
 READER, ADMIN, WORKER = demo_reader(), demo_admin(), service_actor("worker")
 TAGS_OF = {
@@ -133,3 +136,17 @@ def new_case(arrive: Arrivals, session: Session) -> Callable[..., IngestResult]:
         return result
 
     return make
+
+
+@pytest.fixture
+def hospital(database_url: str, session: Session, monkeypatch: pytest.MonkeyPatch) -> Hospital:
+    here = Hospital(database_url, session)
+    monkeypatch.setattr(sending, "deliver", here.deliver)
+    here.note()  # the destination is known before the first case is signed
+    return here
+
+
+@pytest.fixture
+def case(session: Session, tmp_path: Path) -> AddCase:
+    """`case()`: a study with one read image; its result."""
+    return case_adder(session, tmp_path)

@@ -8,8 +8,6 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
-import pytest
-
 from db.models import BlindCase, BlindState, QualityRule
 from db.sending_tables import DeliveryState
 from db.types import utc_now
@@ -19,22 +17,7 @@ from engine.jobs import sending as job
 from engine.services import audit, sending, sent_reports
 from engine.services.accounts import demo_second_reader
 from tests.engine.services.hospital import ACTOR, ADMIN, EHR, PACS, QUIET_S, Hospital, png_study
-from tests.workstation import case_adder, film_pixels
-
-
-@pytest.fixture
-def hospital(database_url, session, monkeypatch) -> Hospital:
-    here = Hospital(database_url, session)
-    monkeypatch.setattr(job, "deliver", here.deliver)
-    here.note()  # the destination is known before the first case is signed
-    return here
-
-
-@pytest.fixture
-def case(session, tmp_path):
-    """`case()`: a study with one read image; its result."""
-    return case_adder(session, tmp_path)
-
+from tests.workstation import film_pixels
 
 # ---------------------------------------------------------------- when it leaves
 

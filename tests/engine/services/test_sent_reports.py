@@ -11,27 +11,10 @@ from db.types import utc_now
 from engine.errors import Conflict, NotAllowed, NotFound
 from engine.findings.answers import Task
 from engine.interop.sending import DeliveryRefused
-from engine.jobs import sending as job
 from engine.services import other_viewer, review, sending, sent_reports
 from engine.services.accounts import demo_adjudicator, demo_second_reader
 from engine.settings import settings
-from tests.engine.services.hospital import ACTOR, ADMIN, PACS, QUIET_S, READER, Hospital, png_study
-from tests.workstation import case_adder
-
-
-@pytest.fixture
-def hospital(database_url, session, monkeypatch) -> Hospital:
-    here = Hospital(database_url, session)
-    monkeypatch.setattr(job, "deliver", here.deliver)
-    here.note()  # the destination is known before the first case is signed
-    return here
-
-
-@pytest.fixture
-def case(session, tmp_path):
-    """`case()`: a study with one read image; its result."""
-    return case_adder(session, tmp_path)
-
+from tests.engine.services.hospital import ACTOR, ADMIN, PACS, QUIET_S, READER, png_study
 
 # ---------------------------------------------------------------- people
 
