@@ -18,12 +18,10 @@ from pynetdicom.status import GENERAL_STATUS, code_to_category
 
 from engine.interop.destinations import Destination
 from engine.interop.documents import Document
-from engine.interop.sending import DeliveryRefused, NotDelivered, Unreachable
+from engine.interop.sending import DUPLICATE, DeliveryRefused, NotDelivered, Unreachable, is_passing
 from engine.interop.sending.tls import tls_context
 
 CONNECT_S, ANSWER_S, SILENT_S = 10, 30, 60  # TCP; each answer of the other side; nothing at all from it
-DUPLICATE = 0x0111  # PS3.7 C.5.7: an object of this UID is there already, and it is this one
-TRY_AGAIN = (0x0110, 0x0124, 0x0213)  # processing failure, not authorised, resource limitation
 # PS3.8 table 9-21: (source, reason) of a rejected association
 REJECTED = {
     (1, 2): "it does not know the application context",
@@ -91,7 +89,7 @@ def _store(association: Association, one: Dataset) -> str | None:
     meaning = f"status 0x{status:04X}, {_meaning(status)}"
     if category == "Warning":
         return f"kept with the remark {meaning}"
-    if status in TRY_AGAIN or 0xA700 <= status <= 0xA7FF:
+    if is_passing(status):
         raise NotDelivered(f"it cannot keep the report now ({meaning})")
     raise DeliveryRefused(f"it refuses the report ({meaning})")
 
@@ -125,12 +123,17 @@ def _why_no_association(destination: Destination, association: Association) -> s
 def _why_no_connection(destination: Destination) -> str:
     """pynetdicom logs why a connection failed and tells its caller only that it did: ask once more, by hand."""
     try:
-        with socket.create_connection((destination.host, destination.port), timeout=CONNECT_S) as connection:
-            if destination.uses_tls:
-                tls_context(destination).wrap_socket(connection, server_hostname=destination.host).close()
+        connect(destination, CONNECT_S)
     except OSError as error:
         return why_not_connected(error)
     return "it took the connection and then gave no answer in time, or broke it off"
+
+
+def connect(destination: Destination, timeout_s: float) -> None:
+    """A connection, with TLS where that is configured, that is closed at once. Raises OSError."""
+    with socket.create_connection((destination.host, destination.port), timeout=timeout_s) as connection:
+        if destination.uses_tls:
+            tls_context(destination).wrap_socket(connection, server_hostname=destination.host).close()
 
 
 def why_not_connected(error: OSError) -> str:

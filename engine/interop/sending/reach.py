@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 
 from engine.interop.destinations import Destination, Kind
 from engine.interop.sending import Unreachable, c_store
-from engine.interop.sending.tls import tls_context
 
 CONNECT_S = 5.0
 
@@ -23,8 +21,6 @@ def reach(destination: Destination) -> None:
             raise Unreachable("the folder is not there, or cannot be written")
     else:
         try:
-            with socket.create_connection((destination.host, destination.port), timeout=CONNECT_S) as connection:
-                if destination.uses_tls:
-                    tls_context(destination).wrap_socket(connection, server_hostname=destination.host).close()
+            c_store.connect(destination, CONNECT_S)
         except OSError as error:
             raise Unreachable(c_store.why_not_connected(error)) from error

@@ -9,13 +9,11 @@ from typing import Any
 
 from engine.interop.destinations import Destination
 from engine.interop.documents import Document
-from engine.interop.sending import DeliveryRefused, NotDelivered
+from engine.interop.sending import DUPLICATE, DeliveryRefused, NotDelivered, is_passing
 from engine.interop.sending.http import HttpAnswer, post
 
 FAILED_SOP_SEQUENCE, REFERENCED_SOP_SEQUENCE = "00081198", "00081199"
 FAILURE_REASON, WARNING_REASON, SOP_INSTANCE_UID = "00081197", "00081196", "00081155"
-DUPLICATE = 0x0111
-TRY_AGAIN = (0x0110, 0x0124, 0x0213)  # PS3.7 annex C, as for C-STORE
 
 
 def send(destination: Destination, documents: Sequence[Document]) -> str:
@@ -38,19 +36,20 @@ def send(destination: Destination, documents: Sequence[Document]) -> str:
 def _checked(answer: HttpAnswer, uids: Sequence[str]) -> list[str]:
     """Remarks of the server. 200: all stored; 202: some not, or with remarks; 409 and others: none (table 10.5.3-1)."""
     said = _json(answer.body)
-    failed = dict(_reasons(said, FAILED_SOP_SEQUENCE, FAILURE_REASON))
-    failed = {uid: reason for uid, reason in failed.items() if reason != DUPLICATE}
+    not_taken = dict(_reasons(said, FAILED_SOP_SEQUENCE, FAILURE_REASON))
+    failed = {uid: reason for uid, reason in not_taken.items() if reason != DUPLICATE}
     if failed:
         reason = next(iter(failed.values()))
-        if reason in TRY_AGAIN or 0xA700 <= reason <= 0xA7FF:
+        if is_passing(reason):
             raise NotDelivered(f"it cannot keep the report now (failure reason 0x{reason:04X})")
         raise DeliveryRefused(f"it refuses the report (failure reason 0x{reason:04X})")
     if answer.status >= 300:
         raise DeliveryRefused(f"it refuses the report (HTTP {answer.status})")
     kept = dict(_reasons(said, REFERENCED_SOP_SEQUENCE, WARNING_REASON))
-    missing = [uid for uid in uids if uid not in kept]
-    if kept and missing:
-        raise NotDelivered(f"it acknowledges {len(kept)} of {len(uids)} objects")
+    there = kept.keys() | not_taken.keys()  # of the latter only duplicates are left
+    missing = [uid for uid in uids if uid not in there]
+    if missing:
+        raise NotDelivered(f"it acknowledges {len(uids) - len(missing)} of {len(uids)} objects")
     return sorted({f"kept with the remark 0x{reason:04X}" for reason in kept.values() if reason})
 
 

@@ -32,8 +32,9 @@ DONE = {
         {"response": {"status": "201 Created", "location": "DiagnosticReport/9/_history/1"}},
     ],
 }
+DOCUMENTS = two_documents()
 WAYS = {
-    Kind.DICOMWEB: lambda destination: stow.send(destination, two_documents()),
+    Kind.DICOMWEB: lambda destination: stow.send(destination, DOCUMENTS),
     Kind.FHIR: lambda destination: fhir_server.send(destination, BUNDLE, {"Doe", "Jane", "ID-77"}),
 }
 
@@ -136,6 +137,7 @@ def test_secrets_go_along_and_a_new_one_counts_at_once(there, tmp_path):
     WAYS[Kind.FHIR](ehr)
     (tmp_path / "token").write_text("second")
     WAYS[Kind.FHIR](ehr)
+    there.says(200, kept(DOCUMENTS))
     WAYS[Kind.DICOMWEB](web)
     assert [one.headers["Authorization"] for one in there.asked] == [
         "Bearer first",
@@ -171,12 +173,18 @@ def test_orthanc_keeps_each_object_once():
 
 def test_what_is_posted_is_what_was_made(there):
     documents = two_documents()
+    there.says(200, kept(documents))
     stow.send(there.destination(Kind.DICOMWEB), documents)
     (asked,) = there.asked
     head = f"Content-Type: {asked.headers['Content-Type']}\r\n\r\n".encode()
     parts = BytesParser().parsebytes(head + asked.body).get_payload()
     assert [part.get_payload(decode=True) for part in parts] == [one.content for one in documents]
     assert 'type="application/dicom"' in asked.headers["Content-Type"]
+
+
+def kept(documents):
+    items = [{"00081155": {"vr": "UI", "Value": [one.uid]}} for one in documents]
+    return json.dumps({"00081199": {"vr": "SQ", "Value": items}}).encode()
 
 
 def failed_sop(uid, reason):
@@ -203,10 +211,16 @@ def test_a_server_that_has_it_already_has_it(there):
 
 def test_an_acknowledgement_of_half_is_none(there):
     documents = two_documents()
-    kept = {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [documents[0].uid]}}]}}
-    there.says(200, json.dumps(kept).encode())
+    there.says(200, kept(documents[:1]))
     with pytest.raises(NotDelivered, match="1 of 2"):
         stow.send(there.destination(Kind.DICOMWEB), documents)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>Welcome</html>", b"{}", b"[]"])
+def test_an_answer_that_acknowledges_nothing_is_no_acknowledgement(there, body):
+    there.says(200, body)
+    with pytest.raises(NotDelivered, match="0 of 2"):
+        WAYS[Kind.DICOMWEB](there.destination(Kind.DICOMWEB))
 
 
 # ---------------------------------------------------------------- FHIR
