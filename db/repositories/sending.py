@@ -99,11 +99,6 @@ def next_due(session: Session, destination: str, now: datetime) -> Delivery | No
     return session.scalar(query.with_for_update(skip_locked=True, of=Delivery))
 
 
-def earliest_due(session: Session, destination: str) -> datetime | None:
-    query = select(func.min(Delivery.due_at)).where(Delivery.destination == destination, Delivery.state.in_(OPEN))
-    return session.scalar(query)
-
-
 def locked_delivery(session: Session, delivery_id: int) -> Delivery | None:
     return session.get(Delivery, delivery_id, with_for_update=True, populate_existing=True)
 

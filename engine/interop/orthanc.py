@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import httpx2
 
 from engine.errors import PediScreenError
+from engine.interop.destinations import LOOPBACK
 from engine.settings import OrthancSettings
 
 TIMEOUT = httpx2.Timeout(60.0, connect=5.0)
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 BLOCK_BYTES = 1 << 20
 LONGEST_NAME = 64
 IDENTIFIER = re.compile(r"[0-9a-f-]{1,64}")
@@ -178,10 +178,6 @@ class OrthancClient:
 
 def _name(text: Any) -> str:
     """An identifier of Orthanc's: it becomes part of an address. Raises ValueError for anything else."""
-    if (
-        not isinstance(text, str)
-        or not 0 < len(text) <= LONGEST_NAME
-        or not all(c in "0123456789abcdef-" for c in text)
-    ):
+    if not isinstance(text, str) or not IDENTIFIER.fullmatch(text):
         raise ValueError("no identifier of Orthanc's")
     return text

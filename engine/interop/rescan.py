@@ -163,7 +163,8 @@ def leaks_in_json(path: Path, known: Identifiers, name: str) -> list[Leak]:
             len(text) > 2 and not text.isdecimal() and text.lower() in words_said
         ):
             found.append(Leak(name, kind))
-    found += [Leak(name, "UID") for uid in known.uids if any(uid in text for text in texts)]
+    whole = "\n".join(texts)
+    found += [Leak(name, "UID") for uid in known.uids if uid in whole]
     return list(dict.fromkeys(found))
 
 

@@ -7,7 +7,6 @@ number and size are limited from the first byte on."""
 from __future__ import annotations
 
 import ipaddress
-import re
 import socket
 import ssl
 import sys
@@ -28,6 +27,7 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 from engine.errors import PediScreenError
 from engine.imaging.admission import ADMITTED_SOP_CLASSES
 from engine.imaging.stored_pixels import COMPRESSED, NATIVE
+from engine.interop.destinations import AE_TITLE
 from engine.settings import StorageSCPSettings
 
 # Ours, so that the same object is the same file whichever version of a library received it (PS3.7 D.3.3.2).
@@ -57,7 +57,6 @@ HANDSHAKE_S = 10.0  # for TLS
 INTRODUCTION_S = 10.0  # until an association is asked for
 FINISH_WITHIN_S = 6.0  # what is in hand when the end comes
 IDLE_S = 60.0  # between two PDUs, and for one to arrive whole
-AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}")  # PS3.5 6.2, VR AE: no backslash, no control characters
 
 
 @dataclass(frozen=True)

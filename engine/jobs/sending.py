@@ -74,7 +74,7 @@ def _note(here: Settings, pulse: Pulse, threads: list[_Sender], seen: int) -> in
     if trouble is None:
         pulse.succeeded()
     else:
-        pulse.failed(trouble)
+        pulse.in_trouble(trouble)
     return last
 
 

@@ -26,7 +26,7 @@ from engine.errors import PediScreenError
 from engine.jobs.loop import Door, Loop, Pulse, log_failure
 from engine.services.accounts import service_actor
 from engine.services.incoming import IncomingFile
-from engine.services.ingest import COPY_BLOCK_BYTES, IngestResult, ingest_incoming
+from engine.services.ingest import IngestResult, ingest_incoming
 from engine.settings import Settings
 
 LOOK_EVERY_S = 2.0
@@ -128,8 +128,7 @@ class WatchedFolder:
 
     def _ingest(self, name: str, source: BinaryIO) -> IngestResult:
         with IncomingFile() as file:
-            while block := source.read(COPY_BLOCK_BYTES):
-                file.write(block)
+            file.copy(source)
             with session_scope(self.database_url) as session:
                 actor = service_actor(ACTOR_NAME)
                 return ingest_incoming(session, actor, file, name, compress_later=True)

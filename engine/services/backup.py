@@ -32,6 +32,7 @@ from db import migrate
 from db.session import engine_for, session_scope, writing
 from db.types import utc_now
 from engine.errors import PediScreenError, Refused
+from engine.files import sync_folder
 from engine.imaging.film_store import LOOSE
 from engine.schema_check import SchemaMismatch, require_newest, upgrade
 from engine.services import audit
@@ -90,7 +91,7 @@ def make(here: Settings, actor: Actor, out: Path, *, say: Say = lambda message: 
         _write_json(unfinished / SETTINGS, _without_secrets(here))
         made = _finish(unfinished, made_at, name, here.database_url)
         os.rename(unfinished, out)
-        _sync_folder(out.parent)
+        sync_folder(out.parent)
     except OSError as error:
         raise BackupFailed(f"The backup was not made: {error.strerror or error}. {out} is not there.") from error
     finally:
@@ -307,11 +308,3 @@ def _write_json(path: Path, said: dict[str, Any]) -> None:
         json.dump(said, out, indent=1)
         out.flush()
         os.fsync(out.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -8,8 +8,12 @@ import time
 import uuid
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
+from engine.files import sync_folder
 from engine.settings import settings
+
+COPY_BLOCK_BYTES = 1 << 20
 
 
 class IncomingFile:
@@ -29,6 +33,10 @@ class IncomingFile:
                 written += self._file.write(view[written:])
             self._digest.update(view)
             self.size_bytes += view.nbytes
+
+    def copy(self, source: BinaryIO) -> None:
+        while block := source.read(COPY_BLOCK_BYTES):
+            self.write(block)
 
     def close(self) -> None:
         """From here on it is on the disk, whatever happens to this machine."""
@@ -56,15 +64,7 @@ def move(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(source, target)
     for folder in dict.fromkeys([target.parent, *(folder.parent for folder in missing)]):
-        _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_folder(folder)
 
 
 def _folder() -> Path:

@@ -30,7 +30,6 @@ from engine.services.incoming import IncomingFile, move
 
 MAX_IDENTIFIER_LENGTH = 128
 SENT_AGAIN = "A file of this case was sent more than once; it is kept once."
-COPY_BLOCK_BYTES = 1 << 20
 STORE_ATTEMPTS = 3  # two uploads may add the same patient at once; the second then finds them
 
 
@@ -86,8 +85,7 @@ def ingest_file(
     if not path.is_file():
         raise NotFound(f"there is no file {path.name}")
     with IncomingFile() as incoming, path.open("rb") as source:
-        while block := source.read(COPY_BLOCK_BYTES):
-            incoming.write(block)
+        incoming.copy(source)
         return ingest_incoming(session, actor, incoming, file_name, entry=entry, task=task)
 
 

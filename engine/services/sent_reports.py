@@ -18,9 +18,6 @@ from engine.services import audit, blind_reading
 from engine.services.accounts import READERS, Actor, require
 from engine.settings import settings
 
-NEEDS_SOMEBODY = (DeliveryState.REFUSED,)
-UNDER_WAY = (DeliveryState.WAITING, DeliveryState.SENDING, DeliveryState.FAILED)
-
 
 @dataclass(frozen=True)
 class DestinationRow:
@@ -108,7 +105,7 @@ def _destination_row(
         is_configured=here is not None,
         problem=here.problem if here else None,
         sends_from=known.sends_from if known else None,
-        waiting=sum(counts.get(state, 0) for state in UNDER_WAY),
+        waiting=sum(counts.get(state, 0) for state in repository.OPEN),
         refused=counts.get(DeliveryState.REFUSED, 0),
         sent=counts.get(DeliveryState.SENT, 0),
         last_sent_at=last_sent_at,

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
+from engine.files import sync_folder
 from engine.interop.destinations import Destination
 from engine.interop.documents import Document
 from engine.interop.sending import NotDelivered, Unreachable
@@ -38,10 +39,13 @@ def send(destination: Destination, documents: Sequence[Document]) -> str:
         except OSError as error:
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
-            raise NotDelivered(WHY.get(error.errno or 0) or f"it cannot be written ({error.strerror})") from error
-    descriptor = os.open(folder, os.O_RDONLY)
+            raise _not_written(error) from error
     try:
-        os.fsync(descriptor)  # of the folder: the new names survive a power cut
-    finally:
-        os.close(descriptor)
+        sync_folder(folder)
+    except OSError as error:
+        raise _not_written(error) from error
     return f"{len(documents)} files in the folder"
+
+
+def _not_written(error: OSError) -> NotDelivered:
+    return NotDelivered(WHY.get(error.errno or 0) or f"it cannot be written ({error.strerror})")
