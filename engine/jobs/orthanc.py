@@ -35,12 +35,14 @@ class Follower:
         self.database_url = here.database_url
         self.client = client
         self.door = Door(Channel.ORTHANC, here.database_url)
+        self.source_id = 0  # of the Orthanc that was looked at last
 
     def look(self, stopping: threading.Event) -> bool:
         """Once through the new changes and a batch of instances; whether there is more to fetch. Raises
         OrthancUnavailable, OSError and SQLAlchemyError: it is all tried again."""
         with session_scope(self.database_url) as session:
             cursor = self._follow(session, orthanc_inbox.cursor(session, ACTOR, self.client.url), stopping)
+            self.source_id = cursor.source_id
             instances = orthanc_inbox.to_fetch(session, ACTOR, cursor.source_id, waited=COMPLETE_AFTER, limit=BATCH)
             for instance in instances:
                 if stopping.is_set():
@@ -49,9 +51,9 @@ class Follower:
         return len(instances) == BATCH
 
     def trouble(self) -> str | None:
+        """After a look."""
         with session_scope(self.database_url) as session:
-            cursor = orthanc_inbox.cursor(session, ACTOR, self.client.url)
-            failing = orthanc_inbox.number_failing(session, ACTOR, cursor.source_id)
+            failing = orthanc_inbox.number_failing(session, ACTOR, self.source_id)
         return f"{failing} instances cannot be fetched from Orthanc: see its log and ours." if failing else None
 
     def _follow(self, session: Session, cursor: Cursor, stopping: threading.Event) -> Cursor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -26,7 +27,7 @@ from db.repositories.reviews import reviews_of_images
 from db.repositories.studies import locked_study, study_with_images
 from db.session import writing
 from engine.code_version import code_version
-from engine.errors import DocumentRefused, NotFound
+from engine.errors import Damaged, DocumentRefused, FileRefused, NotFound
 from engine.findings import additions
 from engine.findings.answers import Task
 from engine.imaging.display import display_pixels
@@ -78,6 +79,7 @@ def issue(session: Session, actor: Actor, study_id: int) -> SignedStudy:
     only: a reader may not know yet what others decided. Raises DocumentRefused as `why_not_signed` says, NotFound,
     NotAllowed."""
     require(actor, Role.SERVICE)
+    _decode_what_is_lost(session, study_id)
     with writing(session):
         study = locked_study(session, study_id)
         if study is None:
@@ -113,6 +115,14 @@ def issue(session: Session, actor: Actor, study_id: int) -> SignedStudy:
         replaced_revision=last.revision - 1 if last.revision > 1 else None,
         images=tuple(replace(one, picture=_picture(files[one.image_id])) for one in said.images),
     )
+
+
+def _decode_what_is_lost(session: Session, study_id: int) -> None:
+    """Before the database is held: decoding takes long, and writes in a session of its own, which would wait."""
+    study = study_with_images(session, study_id)
+    for image in study.images if study else ():
+        with suppress(NotFound, Damaged, FileRefused):  # said where it matters
+            images.film_facts(image.file_sha256)
 
 
 def issued(session: Session, actor: Actor, study_id: int) -> list[Issued]:

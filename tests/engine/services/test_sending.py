@@ -4,17 +4,19 @@ The receiver is played here; the ways of sending have tests of their own (tests/
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
-from db.models import BlindCase, BlindState, QualityRule
+from db.models import BlindCase, BlindState, Image, QualityRule
 from db.sending_tables import DeliveryState
 from db.types import utc_now
 from engine.findings.answers import Task
+from engine.imaging import film_store
 from engine.interop.sending import DeliveryRefused, NotDelivered, Unreachable
 from engine.jobs import sending as job
-from engine.services import audit, sending, sent_reports
+from engine.services import audit, images, sending, sent_reports
 from engine.services.accounts import demo_second_reader
 from tests.engine.services.hospital import ACTOR, ADMIN, EHR, PACS, QUIET_S, Hospital, png_study
 from tests.workstation import film_pixels
@@ -33,6 +35,18 @@ def test_nothing_leaves_before_every_image_is_decided(hospital, case, session):
     hospital.until_quiet()
     assert hospital.revisions() == [(1, None, False)]
     assert len(hospital.received["pacs"][0].images) == 2
+
+
+def test_a_film_whose_decoded_entry_is_lost_is_decoded_before_the_report_is_issued(hospital, case, session):
+    """What is decoded is written down by a session of its own, which would wait for the one that issues."""
+    one = case()
+    hospital.decide(one.study_id)
+    image = session.get_one(Image, one.image_id)
+    shutil.rmtree(film_store.entry_folder(images.films_folder(), image.file_sha256))
+    image.film_sha256 = None
+    session.commit()
+    hospital.until_quiet()
+    assert hospital.states(one.study_id) == ["sent"]
 
 
 def test_it_waits_for_quiet_and_goes_once(hospital, case, session):
