@@ -28,7 +28,7 @@ def serve(arguments: argparse.Namespace) -> None:
     schema_check.refuse_newer(here.database_url)
     if here.sign_in.login is Login.LOCAL and SUPERVISOR_PID not in os.environ:  # whose output is no log
         _require_migrated()
-        address = f"http://localhost:{arguments.port}"
+        address = here.sign_in.address(arguments.port)
         for line in first_run.announcement(here.sign_in, here.data_dir, here.database_url, address):
             say(line)
     environment = {**os.environ, "PEDISCREEN_PORT": str(arguments.port)}

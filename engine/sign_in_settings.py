@@ -60,6 +60,11 @@ class SignInSettings:
         listening = () if self.host in EVERY_ADDRESS else (self.host,)
         return tuple(dict.fromkeys((*LOOPBACK_HOSTS, *listening, *public, *self.allowed_hosts)))
 
+    def address(self, port: int) -> str:
+        """As a browser on this machine reaches the web process."""
+        host = "localhost" if self.host in ("127.0.0.1", *EVERY_ADDRESS) else self.host
+        return f"http://{host}:{port}"
+
 
 def read_sign_in_settings(env: Mapping[str, str]) -> SignInSettings:
     """Raises WrongSetting for one that cannot be meant."""

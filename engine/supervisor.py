@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TextIO
 
 from engine.errors import PediScreenError
-from engine.sign_in_settings import EVERY_ADDRESS, SignInSettings
+from engine.sign_in_settings import SignInSettings
 
 STOP_WITHIN_S = 10
 STEADY_AFTER_S = 30  # a child that lived this long starts again at once when it dies
@@ -142,8 +142,7 @@ def up(
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs start with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     logs = data_dir / "logs"
-    host = "localhost" if sign_in.host in ("127.0.0.1", *EVERY_ADDRESS) else sign_in.host
-    address = f"http://{host}:{port}"
+    address = sign_in.address(port)
     supervisor = Supervisor()
     try:
         data_dir.mkdir(parents=True, exist_ok=True)

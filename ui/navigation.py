@@ -9,8 +9,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from db.models import Role
-from engine.errors import NotAllowed
-from engine.services.accounts import READERS, Actor
+from engine.services.accounts import READERS, Actor, require
 from engine.settings import settings
 from engine.sign_in_settings import Login
 
@@ -75,5 +74,4 @@ def require_place(page: StreamlitPage, user: Actor) -> None:
     """Raises NotAllowed for a page that is not theirs."""
     place = _BY_NAME[page.url_path or PLACES[0].name]
     if not may_open(place, user):
-        allowed = " or ".join(dict.fromkeys([*place.roles, Role.ADMIN]))
-        raise NotAllowed(f"{user.display_name} works here as {user.role}; this needs the role {allowed}.")
+        require(user, *place.roles)

@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from db.models import AuditEvent
+from db.repositories.studies import different
 
 
 @dataclass(frozen=True)
@@ -86,16 +87,8 @@ def last_at(session: Session, actor: str, action: str, subject: str) -> datetime
 
 
 def actors(session: Session) -> list[str]:
-    return _different(session, AuditEvent.actor)
+    return different(session, AuditEvent.actor)
 
 
 def actions(session: Session) -> list[str]:
-    return _different(session, AuditEvent.action)
-
-
-def _different(session: Session, column: InstrumentedAttribute[str]) -> list[str]:
-    """From each value to the next along an index, as there are few of them and many rows."""
-    value = select(func.min(column).label("value")).cte(recursive=True)
-    following = select(func.min(column)).where(column > value.c.value).scalar_subquery()
-    value = value.union_all(select(following).where(value.c.value.is_not(None)))
-    return list(session.scalars(select(value.c.value).where(value.c.value.is_not(None))))
+    return different(session, AuditEvent.action)

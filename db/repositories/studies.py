@@ -229,8 +229,13 @@ def tasks_present(session: Session) -> list[Task]:
 
 
 def site_names(session: Session) -> list[str]:
-    """In order. From each name to the next along the index, as there are few names and many studies."""
-    name = select(func.min(Study.site).label("site")).cte(recursive=True)
-    following = select(func.min(Study.site)).where(Study.site > name.c.site).scalar_subquery()
-    name = name.union_all(select(following).where(name.c.site.is_not(None)))
-    return list(session.scalars(select(name.c.site).where(name.c.site.is_not(None))))
+    """In order."""
+    return different(session, Study.site)
+
+
+def different(session: Session, column: InstrumentedAttribute[str]) -> list[str]:
+    """From each value to the next along the column's index, in order, as there are few of them and many rows."""
+    value = select(func.min(column).label("value")).cte(recursive=True)
+    following = select(func.min(column)).where(column > value.c.value).scalar_subquery()
+    value = value.union_all(select(following).where(value.c.value.is_not(None)))
+    return list(session.scalars(select(value.c.value).where(value.c.value.is_not(None))))

@@ -105,11 +105,12 @@ def _identified(scope: Scope) -> Caller:
             caller = api_tokens.caller_of(session, secret.strip())
         if caller is None:
             raise BadToken("This token is not known here, was revoked or has expired: ask an admin for another.")
-        caller = replace(caller, actor=replace(caller.actor, origin=_address(scope)))
     elif actor is not None:
         caller = Caller(actor)
     else:
         raise NotSignedIn("Sign in, or send a token: Authorization: Bearer ps_...")
+    if not caller.actor.origin:
+        caller = replace(caller, actor=replace(caller.actor, origin=_address(scope)))
     rate_limit.take(caller.actor.username)
     return caller
 

@@ -22,6 +22,7 @@ from starlette.concurrency import run_in_threadpool
 from db.exchange_tables import Channel
 from db.models import Role
 from db.session import session_scope
+from engine.api import errors
 from engine.api.access import UploadingUser
 from engine.errors import Refused
 from engine.imaging.sniff import MAX_FILE_BYTES
@@ -87,10 +88,10 @@ async def store(
     require(actor, *READERS, Role.SERVICE)
     boundary = _boundary(content_type)
     if boundary is None:
-        return _refusal(415, "media_type", 'Send multipart/related; type="application/dicom"; boundary=...')
+        return errors.answer(415, "media_type", 'Send multipart/related; type="application/dicom"; boundary=...')
     if not any(kind in accept for kind in (DICOM_JSON, "application/json", "*/*", "application/*")):
-        return _refusal(406, "not_acceptable", f"The answer is {DICOM_JSON}.")
-    upload = Upload(boundary, actor, _address(request))
+        return errors.answer(406, "not_acceptable", f"The answer is {DICOM_JSON}.")
+    upload = Upload(boundary, actor)
     waiting = bytearray()
     try:
         async for chunk in request.stream():
@@ -100,23 +101,23 @@ async def store(
                 waiting.clear()
         await run_in_threadpool(upload.feed, bytes(waiting))
     except (MultipartParseError, Refused) as error:
-        return _refusal(400, "multipart", f"The body cannot be taken apart: {error}")
+        return errors.answer(400, "multipart", f"The body cannot be taken apart: {error}")
     finally:
         await run_in_threadpool(upload.close)
     if not upload.is_complete or not upload.outcomes:
         said = "ends before its closing boundary" if not upload.is_complete else "holds no object"
-        return _refusal(400, "multipart", f"The body {said}. What it held before that is kept; send all of it again.")
+        message = f"The body {said}. What it held before that is kept; send all of it again."
+        return errors.answer(400, "multipart", message)
     return answer(upload.outcomes)
 
 
 class Upload:
     """Takes a multipart body apart as it comes; each part goes to a file of its own, and in when it is whole."""
 
-    def __init__(self, boundary: bytes, actor: Actor, address: str) -> None:
-        self.actor = actor if actor.origin else dataclasses.replace(actor, origin=address)
-        self.address = address
+    def __init__(self, boundary: bytes, actor: Actor) -> None:
+        self.actor = actor
         self.outcomes: list[Outcome] = []
-        self.counts = Counts(address)
+        self.counts = Counts(actor.origin)
         self.is_complete = False
         self._part: IncomingFile | None = None
         self._part_failed = False
@@ -257,11 +258,3 @@ def _boundary(content_type: str) -> bytes | None:
     if kind is not None and str(kind).lower() != "application/dicom":
         return None
     return boundary.encode("latin-1", "replace")
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
-
-
-def _refusal(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status_code=status)

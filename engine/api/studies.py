@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
+from sqlalchemy.orm import Session
 
 from db.models import StudyStatus, Verdict
 from engine.api import examples
@@ -33,6 +34,7 @@ from engine.errors import NotFound, Refused
 from engine.findings.answers import Task
 from engine.findings.urgency import Level
 from engine.services import blind_reading, images, ingest, review, worklist
+from engine.services.accounts import Actor
 from engine.services.ingest import PatientEntry
 
 router = APIRouter(tags=["studies"], responses=documented(401, 403, 422, 429, 500, 503))
@@ -120,7 +122,7 @@ def pixels(
 
     They were compressed once, when the film came in, and leave as they lie on disk: compressing 10 MB for every
     answer would hold up every other user of this process for half a second."""
-    image_id = _image_of(images.study_image_ids(session, actor, study_id), study_id, image)
+    image_id = _image_of(session, actor, study_id, image)
     etag = f'"{images.pixel_sha256(session, actor, image_id)}"'
     headers = {"ETag": etag, "Cache-Control": "private, max-age=3600", "Vary": VARY}
     if is_among(etag, if_none_match):
@@ -201,7 +203,7 @@ def record_review(
     said = body.model_dump(mode="json")
 
     def record() -> Response:
-        image_id = _image_of(images.study_image_ids(session, actor, study_id), study_id, body.image_id)
+        image_id = _image_of(session, actor, study_id, body.image_id)
         decision = review.Decision(
             verdict=Verdict(body.verdict),
             answer=said["answer"],
@@ -236,7 +238,7 @@ def give_blind_answer(
     said = body.model_dump(mode="json")
 
     def answer() -> Response:
-        image_id = _image_of(images.study_image_ids(session, actor, study_id), study_id, body.image_id)
+        image_id = _image_of(session, actor, study_id, body.image_id)
         blind_reading.give_blind_answer(
             session, actor, image_id, said["answer"], body.seconds, comment=body.comment, details=said["details"]
         )
@@ -246,8 +248,9 @@ def give_blind_answer(
     return once(session, actor, idempotency_key, ["blind-answer", study_id, said], answer)
 
 
-def _image_of(image_ids: list[int], study_id: int, image_id: int | None) -> int:
+def _image_of(session: Session, actor: Actor, study_id: int, image_id: int | None) -> int:
     """The image meant by a request about a study; an image of another study is not found."""
+    image_ids = images.study_image_ids(session, actor, study_id)
     if image_id is None:
         if len(image_ids) > 1:
             listed = ", ".join(str(one) for one in image_ids)

@@ -26,6 +26,7 @@ from engine.settings import settings
 
 log = logging.getLogger(__name__)
 
+NAME = "audit.anchor"
 WRITE_EVERY_S = 60.0
 _written: dict[Path, float] = {}  # when this process last wrote it, by the clock that never jumps
 
@@ -39,7 +40,7 @@ class Anchor:
 
 
 def path() -> Path:
-    return settings().data_dir / "audit.anchor"
+    return settings().data_dir / NAME
 
 
 def read(key: bytes | None) -> Anchor | None:

@@ -35,7 +35,7 @@ from engine.errors import PediScreenError, Refused
 from engine.files import sync_folder
 from engine.imaging.film_store import LOOSE
 from engine.schema_check import SchemaMismatch, require_newest, upgrade
-from engine.services import audit
+from engine.services import audit, audit_anchor
 from engine.services.accounts import Actor, require
 from engine.settings import Settings
 
@@ -43,7 +43,6 @@ FORMAT_VERSION = 1
 MANIFEST, SETTINGS, DATA = "manifest.json", "settings.json", "data"
 SQLITE_FILE, DUMP_FILE = "database.sqlite", "database.dump"
 LEFT_OUT = ("logs", "workers", "incoming")  # folders of the data folder
-ANCHOR = "audit.anchor"
 DEBIANS_PROGRAMS = Path("/usr/lib/postgresql")
 
 Say = Callable[[str], None]
@@ -81,7 +80,7 @@ def make(here: Settings, actor: Actor, out: Path, *, say: Say = lambda message: 
     try:
         unfinished.mkdir(parents=True)
         # The anchor first: it must not know of rows that the database's copy does not have.
-        _copy_if_there(here.data_dir / ANCHOR, unfinished / DATA / ANCHOR)
+        _copy_if_there(here.data_dir / audit_anchor.NAME, unfinished / DATA / audit_anchor.NAME)
         say("The database ...")
         name = _dump(here.database_url, unfinished)
         for folder in _folders(here.data_dir):
@@ -195,8 +194,8 @@ def _run(program: str, url: URL, *options: str, last: str | None = None) -> None
 def _refuse_used(here: Settings) -> None:
     """Raises Refused unless data folder and database are empty."""
     used = [path for path in _folders(here.data_dir) if any(path.iterdir())]
-    if used or (here.data_dir / ANCHOR).exists():
-        name = used[0].name if used else ANCHOR
+    if used or (here.data_dir / audit_anchor.NAME).exists():
+        name = used[0].name if used else audit_anchor.NAME
         raise Refused("not_empty", f"{here.data_dir} holds {name} already: restore into an empty data folder")
     url = make_url(here.database_url)
     if url.get_backend_name() == "sqlite":

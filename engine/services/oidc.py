@@ -27,7 +27,6 @@ from db.session import writing
 from db.types import utc_now
 from engine.errors import Conflict, Refused
 from engine.services import audit, sessions, users
-from engine.services.accounts import Actor
 from engine.services.lock_out import SignInRefused
 from engine.services.sessions import SignedIn, hash_of
 from engine.services.sign_in import USERNAME, nobody, normal_username
@@ -175,7 +174,7 @@ def _let_in(
             f"Ask your IT department for one (claim {here.role_claim})."
         )
     with writing(session):
-        credential = _account(session, claims, here, role)
+        credential = _account(session, claims, here, role, address)
         account = credential.account
         actor = sessions.actor_of(account, address)
         if credential.disabled_at is not None:
@@ -207,7 +206,7 @@ def role_of(claims: Mapping[str, Any], here: OidcSettings) -> Role | None:
     return next((role for role in HIGHEST_FIRST if values & set(here.roles.get(role, ()))), None)
 
 
-def _account(session: Session, claims: Mapping[str, Any], here: OidcSettings, role: Role) -> Credential:
+def _account(session: Session, claims: Mapping[str, Any], here: OidcSettings, role: Role, address: str) -> Credential:
     """By the provider's own identifier; a name may change and come to somebody else."""
     credential = repository.credential_by_subject(session, here.issuer, claims["sub"])
     if credential is not None:
@@ -222,7 +221,7 @@ def _account(session: Session, claims: Mapping[str, Any], here: OidcSettings, ro
         raise SignInRefused(f"There is another user {username} here. Ask an administrator.") from None
     except Refused as refused:
         raise SignInRefused(str(refused)) from refused
-    actor = Actor(username, name, role)
+    actor = sessions.actor_of(credential.account, address)
     audit.record(session, actor, "account.added", f"account:{username}", {"role": role, "by": "OIDC"})
     return credential
 

@@ -14,9 +14,10 @@ from ui import database, state, words
 
 
 def show(study_id: int) -> None:
+    actor = state.current_user()
     with database.session() as session:
-        reports = sent_reports.reports_of_study(session, state.current_user(), study_id)
-        link = other_viewer.viewer_link(session, state.current_user(), study_id)
+        reports = sent_reports.reports_of_study(session, actor, study_id)
+        link = other_viewer.viewer_link(session, actor, study_id)
     lines = [f'<span class="{_tone(report.state)}">{escape(said(report))}</span>' for report in reports]
     if link is not None:
         href = escape(link, quote=True)

@@ -32,14 +32,15 @@ COLUMNS = [
 @errors.shown()
 def show() -> None:
     page_parts.title("Audit log", "Who looked at, read, decided and changed what. Rows are only ever added")
+    actor = state.current_user()
     with database.session() as session:
-        last = audit_check.last_verification(session, state.current_user())
-        missing = audit_check.end_is_missing(session, state.current_user())
-        who, what = audit.choices(session, state.current_user())
+        last = audit_check.last_verification(session, actor)
+        missing = audit_check.end_is_missing(session, actor)
+        who, what = audit.choices(session, actor)
     chain_state(last, missing)
     query = chosen(who, what)
     with database.session() as session:
-        page = audit.events_page(session, state.current_user(), state.audit_page(), PAGE_SIZE, query)
+        page = audit.events_page(session, actor, state.audit_page(), PAGE_SIZE, query)
     if not page.rows:
         if query == audit.EVERYTHING:
             page_parts.empty("Nothing recorded yet", "Every look at a case, decision, read, export and change appears.")

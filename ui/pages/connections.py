@@ -75,11 +75,12 @@ def show() -> None:
 
 @errors.shown()
 def coming_in() -> None:
+    actor = state.current_user()
     with database.session() as session:
-        loops = [row for row in receiving.loops(session, state.current_user()) if row.name != SENDING]
-        senders = receiving.senders(session, state.current_user())
-        refusals = receiving.refusals(session, state.current_user(), 5)
-        orthancs = orthanc_inbox.overview(session, state.current_user())
+        loops = [row for row in receiving.loops(session, actor) if row.name != SENDING]
+        senders = receiving.senders(session, actor)
+        refusals = receiving.refusals(session, actor, 5)
+        orthancs = orthanc_inbox.overview(session, actor)
     st.html('<div class="block-title"><span>Coming in</span></div>')
     if not loops and not senders:
         page_parts.empty(
@@ -136,9 +137,10 @@ def _card(title: str, where: str, tone: str, said: str, facts: list[str]) -> Non
 
 @errors.shown()
 def going_out() -> None:
+    actor = state.current_user()
     with database.session() as session:
-        rows = sent_reports.destinations(session, state.current_user())
-        loop = next((row for row in receiving.loops(session, state.current_user()) if row.name == SENDING), None)
+        rows = sent_reports.destinations(session, actor)
+        loop = next((row for row in receiving.loops(session, actor) if row.name == SENDING), None)
     st.html('<div class="block-title"><span>Going out, once a reader has signed</span></div>')
     if not rows:
         page_parts.empty(
